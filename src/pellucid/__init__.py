@@ -1,0 +1,1 @@
+"""Restores microscope frames while they are being acquired."""

@@ -1,0 +1,133 @@
+"""Where each frame ended: what was produced is the sum of what became of it, or the run says so.
+
+A frame that arrived ends ``processed`` (every stage ran) or ``raw_only`` (it skipped the stages, with the
+place that made it so); one that did not arrive ends ``dropped`` (left out on purpose, by a policy) or
+``lost`` (nobody meant to), each with the place. Each counter has one thread that writes it, so nothing
+here takes a lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any
+
+from pellucid.metrics import Histogram, Rate
+from pellucid.protocols import FrameInfo
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Counts and marks of one run.
+
+    Attributes
+    ----------
+    rows : collections.deque
+        Finished frames as dictionaries, to be taken by whoever writes them; bounded by `keep_rows`.
+    latency : dict of str to Histogram
+        From the camera's side to each mark, end to end.
+    duration : dict of str to Histogram
+        The time spent within each part.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.processed = 0
+        self.recorded = 0
+        self.displayed = 0
+        self.received_bytes = 0
+        self.raw_only: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.sinks: dict[str, Counter[str]] = {}
+        self.ignored: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.rows: deque[FrameInfo | dict[str, Any]] = deque()
+        self.keep_rows = False
+        self.latency: dict[str, Histogram] = {}
+        self.duration: dict[str, Histogram] = {}
+        self.arrivals = Rate()
+        self._told = 0
+        self._complete = True
+        self.first_ns = 0
+        self.last_ns = 0
+
+    def histogram(self, mark: str) -> Histogram:
+        """Return the end-to-end latency of a mark, made at its first use (before the hot loop)."""
+        return self.latency.setdefault(mark, Histogram())
+
+    def arrived(self, info: FrameInfo, nbytes: int) -> None:
+        """Count a frame that is in the session's memory."""
+        self.received += 1
+        self.received_bytes += nbytes
+        self.arrivals.count += 1
+        if not self.first_ns:
+            self.first_ns = info.received_ns
+        self.last_ns = info.received_ns
+        self.latency["received"].add(info.received_ns - info.camera_ns)
+
+    def missing(self, first: int, count: int, state: str, where: str) -> None:
+        """Count frames that did not arrive.
+
+        Parameters
+        ----------
+        first, count
+            Sequence numbers ``first .. first + count - 1``.
+        state
+            ``"dropped"`` or ``"lost"``.
+        where
+            A short name: ``"sender"``, ``"ring"``, ``"camera"``, ``"wire"`` ...
+        """
+        (self.dropped if state == "dropped" else self.lost)[where] += count
+        if self.keep_rows:
+            row: dict[str, Any] = {"seq": first, "state": state, "where": where}
+            if count > 1:
+                row["to_seq"] = first + count - 1
+            self.rows.append(row)
+
+    def told(self, produced: int, complete: bool = True) -> None:
+        """Note how many frames the camera's side says it produced; the largest counts.
+
+        Parameters
+        ----------
+        produced
+            Since the first frame of this run.
+        complete
+            False where the camera's side went without its totals, so that frames after the last sign of life
+            are unknown.
+        """
+        self._told = max(self._told, produced)
+        self._complete = complete
+
+    def finish(self, info: FrameInfo) -> None:
+        """Take a frame whose slot is free again."""
+        if self.keep_rows:
+            self.rows.append(info)
+
+    @property
+    def produced(self) -> int:
+        """Frames that the camera's side is known to have produced."""
+        return max(self._told, self.received + self.dropped.total() + self.lost.total())
+
+    @property
+    def unaccounted(self) -> int:
+        """Frames without exactly one end; sinks whose own sum does not hold count as well."""
+        came = abs(self.produced - self.received - self.dropped.total() - self.lost.total())
+        went = abs(self.received - self.processed - self.raw_only.total())
+        sinks = sum(abs(s["offered"] - s["written"] - s["skipped"] - s["lost"]) for s in self.sinks.values())
+        return came + went + sinks
+
+    def frames(self) -> dict[str, Any]:
+        """Return the ``frames`` part of ``report.json``."""
+        return {
+            "produced": self.produced,
+            "received": self.received,
+            "processed": self.processed,
+            "raw_only": dict(self.raw_only),
+            "recorded": self.recorded,
+            "displayed": self.displayed,
+            "dropped": dict(self.dropped),
+            "lost": dict(self.lost),
+            "unaccounted": self.unaccounted,
+            "totals_confirmed": self._complete,
+        }

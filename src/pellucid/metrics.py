@@ -1,0 +1,78 @@
+"""The only clock, and percentiles in memory that does not grow with the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Histogram", "Rate", "now_ns", "wall_to_now_ns"]
+
+now_ns = time.perf_counter_ns
+"""Nanoseconds; monotonic, and the same for all processes of one computer (Linux, macOS and Windows)."""
+
+
+def wall_to_now_ns(text: str) -> int:
+    """Put a local wall-clock text (``2026-11-22 19:43:07.327396``) on the clock of `now_ns`.
+
+    Micro-Manager stamps frames so (tag TimeReceivedByCore). A step of the wall clock between the
+    stamp and this call shifts the result by as much; a stamp from the future gives the present.
+    """
+    age_s = time.time() - datetime.fromisoformat(text).timestamp()
+    return now_ns() - max(0, round(age_s * 1e9))
+
+
+class Histogram:
+    """Durations from 1 us to about 1000 s in logarithmic bins of 1%, plus the exact largest.
+
+    One thread adds; any thread may read. Memory is fixed (17 KiB), so a run can last for days.
+    """
+
+    _RATIO = math.log(1.01)
+    _BINS = 2100
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(self._BINS, np.int64)
+        self.count = 0
+        self.max_ns = 0
+        self.sum_ns = 0
+
+    def add(self, ns: int) -> None:
+        """Count one duration; a negative one (clocks of two computers) counts as zero."""
+        at = int(math.log(ns * 1e-3) / self._RATIO) if ns > 1000 else 0
+        self._counts[min(at, self._BINS - 1)] += 1
+        self.count += 1
+        if ns > 0:
+            self.sum_ns += ns
+            if ns > self.max_ns:
+                self.max_ns = ns
+
+    def quantile_ms(self, q: float) -> float:
+        """Return the duration below which the share `q` lies, in ms, within 1%; nan while empty."""
+        if self.count == 0:
+            return math.nan
+        at = int(np.searchsorted(np.cumsum(self._counts), q * self.count, side="left"))
+        return min(math.exp((at + 0.5) * self._RATIO) * 1e-3, self.max_ns * 1e-6)
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``{p50, p95, p99, max}`` in ms and the count ``n``."""
+        keys = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        row: dict[str, Any] = {k: round(self.quantile_ms(q), 4) for k, q in keys.items()} if self.count else {}
+        return row | ({"max": round(self.max_ns * 1e-6, 4)} if self.count else {}) | {"n": self.count}
+
+
+class Rate:
+    """Events per second over the last second or so; one thread counts, any thread reads."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._seen = (now_ns(), 0)
+
+    def per_s(self) -> float:
+        """Rate since the last call."""
+        now, count = now_ns(), self.count
+        (before, had), self._seen = self._seen, (now, count)
+        return (count - had) / max((now - before) * 1e-9, 1e-9)

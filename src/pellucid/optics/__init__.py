@@ -1,0 +1,1 @@
+"""PSFs, OTFs and back projectors: pure functions."""

@@ -1,0 +1,293 @@
+"""The vocabulary: what a frame is, and the four kinds of part that a run is made of.
+
+Every part has one rhythm: ``open`` makes all decisions, allocates and may raise; one hot verb runs
+for each frame and does nothing but its work; ``close`` gives everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from pellucid.ledger import Ledger
+
+__all__ = ["Engine", "FrameInfo", "Ring", "Sink", "Slot", "Source", "Spec", "Stage", "Stream"]
+
+RAW = "raw"
+RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Shape and type of one plane.
+
+    Parameters
+    ----------
+    shape
+        ``(y, x)`` in pixels; ``(z, y, x)`` for a stack.
+    dtype
+        Name of a numpy type: ``"uint16"``, ``"float32"`` ...
+    device
+        Where its memory lies, as torch names it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str = "cpu"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one plane."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The frames of one camera and channel that share a shape and a type.
+
+    Parameters
+    ----------
+    spec
+        Of the raw plane.
+    camera, channel
+        Names, as the camera's side gives them.
+    index
+        Number of this stream within its source.
+    pixel_um
+        Size of a pixel in the specimen, in micrometres, where it is known.
+    exposure_ms
+        Where it is known.
+    bit_depth
+        Bits that the camera really fills, where it is known.
+    frames
+        How many frames there will be, where the source knows.
+    details
+        Anything else worth keeping beside the data; JSON types only.
+    """
+
+    spec: Spec
+    camera: str = "camera"
+    channel: str = "channel"
+    index: int = 0
+    pixel_um: float | None = None
+    exposure_ms: float | None = None
+    bit_depth: int | None = None
+    frames: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FrameInfo:
+    """What is known of one frame; filled on its way, one row of ``frames.jsonl`` at the end.
+
+    All ``*_ns`` are on the clock of `pellucid.metrics.now_ns` of this process, 0 where a mark was not reached.
+
+    Parameters
+    ----------
+    seq
+        Number given where the frame was produced, over all streams of the source; gaps are frames
+        that did not arrive, and the source tells the ledger of them.
+    camera_number
+        The camera's own number (ImageNumber of Micro-Manager), -1 where it has none.
+    camera_ns
+        When the camera's side had the frame: the start of every latency.
+    sent_ns, received_ns
+        Leaving the camera's process and arriving in the session.
+    processed_ns
+        The last stage's result is in host memory.
+    recorded_ns
+        The writer has accepted the last plane of this frame.
+    displayed_ns
+        Drawn in the window.
+    axes
+        Index along named axes (``t``, ``c``, ``z``, ``p``), where the source knows them.
+    """
+
+    seq: int
+    stream: int = 0
+    camera_number: int = -1
+    camera_ns: int = 0
+    sent_ns: int = 0
+    received_ns: int = 0
+    processed_ns: int = 0
+    recorded_ns: int = 0
+    displayed_ns: int = 0
+    state: str = "received"
+    where: str = ""
+    axes: Mapping[str, int] | None = None
+
+
+class Slot:
+    """Memory of one frame in a ring: all planes of one stream, allocated once and used again and again.
+
+    Attributes
+    ----------
+    index : int
+        Within its ring.
+    stream : Stream
+    planes : dict of str to numpy.ndarray
+        Views of the ring's memory; ``planes["raw"]`` is what the source fills. A plane may be read
+        by a sink while the chain writes another one, never the same one.
+    info : FrameInfo
+        Of the frame that lies here now.
+    ready : tuple of str
+        Names of the planes that hold this frame's data now.
+    holders : int
+        How many branches still need the slot; only the runtime touches it.
+    """
+
+    __slots__ = ("event", "holders", "index", "info", "planes", "ready", "stream")
+
+    def __init__(self, index: int, stream: Stream, planes: dict[str, np.ndarray[Any, Any]]) -> None:
+        self.index = index
+        self.stream = stream
+        self.planes = planes
+        self.info = FrameInfo(seq=-1)
+        self.ready: tuple[str, ...] = ()
+        self.holders = 0
+        self.event: Any = None
+
+
+class Ring(Protocol):
+    """What a source sees of the slots of one of its streams."""
+
+    slots: Sequence[Slot]
+
+    @property
+    def share(self) -> Any:
+        """The `pellucid.wire.memory.SlotMemory` behind the slots."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Gives frames. ``open`` -> ``start`` -> many ``offer`` and ``read`` -> ``stop`` -> ``read`` to the end -> ``close``.
+
+    Attributes
+    ----------
+    shares_memory : bool
+        The ring should be made in shared memory, since another process will fill it.
+    live : bool
+        Frames come whether or not there is room for them.
+    finished : bool
+        No frame will come any more; true only after the last one was read.
+    """
+
+    shares_memory: bool
+    live: bool
+    finished: bool
+
+    def open(self) -> tuple[Stream, ...]:
+        """Find the camera, file or sender and say what it gives; may wait, may raise."""
+
+    def start(self, rings: Sequence[Ring], ledger: Ledger) -> None:
+        """Begin to acquire into the slots that will be offered; one ring for each stream, in order."""
+
+    def offer(self, slot: Slot) -> None:
+        """Hand over a free slot. The source owns it until ``read`` returns it."""
+
+    def read(self, timeout_s: float) -> Slot | None:
+        """Return a slot whose raw plane and ``info`` are filled, or None when the time is over.
+
+        Hot. Frames that were dropped or lost on the way are told to the ledger here.
+        """
+
+    def stop(self) -> None:
+        """Acquire nothing more; frames under way can still be read until `finished`."""
+
+    def close(self) -> None:
+        """Give everything back; safe at any time and more than once."""
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """Computes planes from planes on one device; bound to one stream by ``open``.
+
+    Attributes
+    ----------
+    reads, writes : str or None
+        Name of the plane it reads and of the plane it writes; None lets the chain connect it to the
+        stage before (the first reads ``raw``, the last writes ``restored``).
+    captures : bool
+        After ``open``: may the hot verb be captured in a CUDA graph?
+    """
+
+    reads: str | None
+    writes: str | None
+    captures: bool
+
+    def open(self, stream: Stream, given: Spec, device: str) -> Spec:
+        """Decide, allocate and compile for planes of `given`; return the Spec of the result.
+
+        Raises
+        ------
+        StageError
+            Where the stage cannot work on such planes.
+        """
+
+    def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
+        """Hot: fill `result` from `given`. The caller owns both; nothing is allocated, nothing waits."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs one network on one device."""
+
+    captures: bool
+
+    def open(self, given: Spec, device: str) -> Spec:
+        """Load, compile or fetch from the cache; return the Spec of the result."""
+
+    def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
+        """Hot: fill `result` from `given`."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes frames away: to the disk, to a window, to nowhere. It runs in a thread of its own.
+
+    Attributes
+    ----------
+    policy : str
+        ``"block"``: every frame, in order; ``"latest"``: the newest only, older ones are skipped and counted.
+    early : bool
+        Wants the raw plane as soon as it is there, before any stage, and the other planes when they are ready:
+        two calls of ``write`` a frame. Else one call with all planes.
+    """
+
+    policy: str
+    early: bool
+
+    def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
+        """Make ready for these streams; may raise.
+
+        Parameters
+        ----------
+        streams
+            In order of their index.
+        planes
+            For each stream the planes that it will have, ``raw`` first.
+        run
+            ``config`` (TOML text as run), ``config_sha256``, ``version``, ``ledger``.
+        """
+
+    def write(self, slot: Slot, names: tuple[str, ...]) -> None:
+        """Hot: take the planes in `names`; when it returns, the slot may be used again."""
+
+    def close(self, report: Mapping[str, Any] | None) -> None:
+        """Finish; `report` is what the run's ``report.json`` will hold, None where there is none."""

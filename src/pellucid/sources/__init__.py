@@ -1,0 +1,1 @@
+"""Frames from cameras, senders and files; one file each."""

@@ -1,0 +1,1 @@
+"""The window: a process of its own, fed over the wire."""

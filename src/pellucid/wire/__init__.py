@@ -1,0 +1,1 @@
+"""Frames between processes and computers: message layout, sender, receiver, shared memory."""
