@@ -99,6 +99,10 @@ class Ledger:
         self._told = max(self._told, produced)
         self._complete = complete
 
+    def ignore(self, why: str) -> None:
+        """Count something that was no frame of this run, such as a damaged message."""
+        self.ignored[why] += 1
+
     def finish(self, info: FrameInfo) -> None:
         """Take a frame whose slot is free again."""
         if self.keep_rows:

@@ -16,9 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from pellucid.ledger import Ledger
-
-__all__ = ["Engine", "FrameInfo", "Ring", "Sink", "Slot", "Source", "Spec", "Stage", "Stream"]
+__all__ = ["Account", "Engine", "FrameInfo", "Ring", "Sink", "Slot", "Source", "Spec", "Stage", "Stream"]
 
 RAW = "raw"
 RESTORED = "restored"
@@ -159,13 +157,30 @@ class Slot:
 
 
 class Ring(Protocol):
-    """What a source sees of the slots of one of its streams."""
+    """What a source sees of the slots of one of its streams.
+
+    Attributes
+    ----------
+    slots : sequence of Slot
+    memory : pellucid.wire.memory.SlotMemory
+        The block behind the slots.
+    """
 
     slots: Sequence[Slot]
+    memory: Any
 
-    @property
-    def share(self) -> Any:
-        """The `pellucid.wire.memory.SlotMemory` behind the slots."""
+
+class Account(Protocol):
+    """Where a source tells what did not arrive: the session's ledger, or the sender that forwards it there."""
+
+    def missing(self, first: int, count: int, state: str, where: str) -> None:
+        """Frames ``first .. first + count - 1`` were ``"dropped"`` or ``"lost"`` at `where`."""
+
+    def told(self, produced: int, complete: bool = True) -> None:
+        """The camera's side says that it has produced so many frames in this run."""
+
+    def ignore(self, why: str) -> None:
+        """Something that was no frame of this run came in and was left alone."""
 
 
 @runtime_checkable
@@ -177,7 +192,8 @@ class Source(Protocol):
     shares_memory : bool
         The ring should be made in shared memory, since another process will fill it.
     live : bool
-        Frames come whether or not there is room for them.
+        Frames come whether or not there is room for them: without a free slot the source drops and tells
+        the account (``"dropped"``, ``"ring"``). A source that is not live waits, and loses nothing.
     finished : bool
         No frame will come any more; true only after the last one was read.
     """
@@ -189,7 +205,7 @@ class Source(Protocol):
     def open(self) -> tuple[Stream, ...]:
         """Find the camera, file or sender and say what it gives; may wait, may raise."""
 
-    def start(self, rings: Sequence[Ring], ledger: Ledger) -> None:
+    def start(self, rings: Sequence[Ring], account: Account) -> None:
         """Begin to acquire into the slots that will be offered; one ring for each stream, in order."""
 
     def offer(self, slot: Slot) -> None:
