@@ -107,6 +107,8 @@ class FrameInfo:
         The writer has accepted the last plane of this frame.
     displayed_ns
         Drawn in the window.
+    index
+        Place along the first axis of the recorded arrays, -1 where it was not recorded.
     axes
         Index along named axes (``t``, ``c``, ``z``, ``p``), where the source knows them.
     """
@@ -120,6 +122,7 @@ class FrameInfo:
     processed_ns: int = 0
     recorded_ns: int = 0
     displayed_ns: int = 0
+    index: int = -1
     state: str = "received"
     where: str = ""
     axes: Mapping[str, int] | None = None
@@ -161,13 +164,15 @@ class Ring(Protocol):
 
     Attributes
     ----------
-    slots : sequence of Slot
     memory : pellucid.wire.memory.SlotMemory
         The block behind the slots.
     """
 
-    slots: Sequence[Slot]
     memory: Any
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """All slots, free or not."""
 
 
 class Account(Protocol):
@@ -177,7 +182,7 @@ class Account(Protocol):
         """Frames ``first .. first + count - 1`` were ``"dropped"`` or ``"lost"`` at `where`."""
 
     def told(self, produced: int, complete: bool = True) -> None:
-        """The camera's side says that it has produced so many frames in this run."""
+        """Note that the camera's side says it has produced so many frames in this run."""
 
     def ignore(self, why: str) -> None:
         """Something that was no frame of this run came in and was left alone."""
@@ -185,7 +190,9 @@ class Account(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Gives frames. ``open`` -> ``start`` -> many ``offer`` and ``read`` -> ``stop`` -> ``read`` to the end -> ``close``.
+    """Gives frames.
+
+    ``open`` -> ``start`` -> many ``offer`` and ``read`` -> ``stop`` -> ``read`` to the end -> ``close``.
 
     Attributes
     ----------
@@ -235,6 +242,9 @@ class Stage(Protocol):
         stage before (the first reads ``raw``, the last writes ``restored``).
     captures : bool
         After ``open``: may the hot verb be captured in a CUDA graph?
+
+    A stage whose result is of an integer type also has `witness`, a tensor of one float that it fills in
+    every call and that is not finite if any pixel of its result was not before it was rounded.
     """
 
     reads: str | None
@@ -305,5 +315,8 @@ class Sink(Protocol):
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Hot: take the planes in `names`; when it returns, the slot may be used again."""
 
+    def finish(self) -> None:
+        """After the last frame: everything taken is where it belongs when this returns; may raise."""
+
     def close(self, report: Mapping[str, Any] | None) -> None:
-        """Finish; `report` is what the run's ``report.json`` will hold, None where there is none."""
+        """Give everything back; `report` is the run's ``report.json``, None where the run did not begin."""

@@ -1,0 +1,325 @@
+"""From a TOML file to the parts of a run; the only reader of entry points.
+
+A config maps one to one onto constructors: ``kind`` is an entry point's name, every other key one of its
+arguments. Nothing is opened here, so whatever is wrong with a config is said before a camera moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomlkit
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+from tomlkit.exceptions import TOMLKitError
+
+from pellucid.errors import ConfigError, MissingExtra, did_you_mean
+from pellucid.protocols import Sink, Source, Stage
+
+__all__ = ["GROUPS", "Config", "SessionSettings", "installed", "keys_of"]
+
+GROUPS = ("sources", "stages", "engines", "sinks")
+
+
+@checked(config=ConfigDict(extra="forbid"))
+class SessionSettings:
+    """The ``[session]`` part of a config.
+
+    Parameters
+    ----------
+    device
+        ``"auto"`` (the first CUDA device, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
+    slots
+        How many frames the session's memory holds; more ride out longer stalls of the disk.
+    restore
+        ``"every"``: every frame is restored, and a chain slower than the camera holds the camera's side up;
+        ``"latest"``: raw goes on at full rate and the chain leaves out frames it has no time for.
+    frames, seconds
+        End of the run; without either it ends with the source, or when you stop it.
+    stall_s
+        A recorder that takes no frame for so long ends the run, loudly.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    slots: Annotated[int, Field(ge=3, le=4096)] = 16
+    restore: Literal["every", "latest"] = "every"
+    frames: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    stall_s: Annotated[float, Field(gt=0)] = 10.0
+
+
+def installed(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the parts of a group that are installed here, by kind."""
+    return {e.name: e for e in sorted(importlib.metadata.entry_points(group=f"pellucid.{group}"))}
+
+
+def keys_of(part: type) -> list[tuple[str, str, str]]:
+    """Return ``(key, type, default)`` of every argument of a part, as text."""
+    rows = []
+    for f in fields(part):
+        if not f.init:
+            continue
+        if f.default is not MISSING:
+            default = repr(
+                getattr(f.default, "default", f.default) if "FieldInfo" in type(f.default).__name__ else f.default
+            )
+        elif f.default_factory is not MISSING:
+            default = repr(f.default_factory())
+        else:
+            default = "required"
+        rows.append((f.name, _plain(f.type), default))
+    return rows
+
+
+@dataclass
+class Config:
+    """A checked config: every part named in it exists and takes its keys.
+
+    Attributes
+    ----------
+    text : str
+        TOML as it will run, overrides included; what ``config.toml`` of a recording holds.
+    source : Source
+    stages : list of (kind, class, keys)
+    sinks : dict of str to Sink
+    settings : SessionSettings
+    """
+
+    text: str
+    folder: Path
+    source: Source
+    stages: list[tuple[str, type, dict[str, Any]]]
+    sinks: dict[str, Sink]
+    settings: SessionSettings
+    kinds: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of `text`, by which a recording names the config that made it."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def make_stages(self) -> dict[str, Stage]:
+        """Build a fresh set of stages, as every stream needs its own; names as in the report."""
+        made: dict[str, Stage] = {}
+        for i, (kind, part, keys) in enumerate(self.stages):
+            name = kind if kind not in made else f"{kind} {i}"
+            made[name] = _build(part, keys, f"stages[{i}]", self.folder)
+        return made
+
+    @classmethod
+    def load(cls, path: str | Path, sets: Sequence[str] = (), *, headless: bool = False) -> Config:
+        """Read a config file and check all of it.
+
+        Parameters
+        ----------
+        path
+        sets
+            ``"stages.0.iterations=3"``: keys of the file to be changed, values in TOML.
+        headless
+            Leave out the windows.
+
+        Raises
+        ------
+        ConfigError
+            One line: where, what was given, what is allowed, what to type.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except IsADirectoryError:
+            raise ConfigError(f"{path} is a folder; give the config file in it") from None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+            raise ConfigError(f"cannot read the config {path}: {reason}") from None
+        return cls.parse(text, path.resolve().parent, sets, headless=headless, name=str(path))
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        folder: Path | None = None,
+        sets: Sequence[str] = (),
+        *,
+        headless: bool = False,
+        name: str = "config",
+    ) -> Config:
+        """Check a config given as text; relative paths of inputs are taken from `folder`."""
+        folder = folder or Path.cwd()
+        try:
+            document = tomlkit.parse(text)
+        except TOMLKitError as error:
+            raise ConfigError(f"{name} is not valid TOML: {error}") from None
+        for change in sets:
+            _apply(document, change)
+        tree: dict[str, Any] = document.unwrap()
+        allowed = ("source", "stages", "sinks", "session", "plugins")
+        for key in tree:
+            if key not in allowed:
+                raise ConfigError(
+                    f"{name}: no such part [{key}].{did_you_mean(key, allowed)} Allowed: {', '.join(allowed)}"
+                )
+        if "source" not in tree:
+            raise ConfigError(f'{name}: [source] is missing. Start with: [source] kind = "simulated"')
+        own = _load_plugins(tree.get("plugins", []), folder)
+        source = _part("sources", tree["source"], "source", folder, own)
+        stages = []
+        for i, row in enumerate(_rows(tree, "stages", name)):
+            kind, part, keys = _resolve("stages", row, f"stages[{i}]", own)
+            _build(part, keys, f"stages[{i}]", folder)
+            stages.append((kind, part, keys))
+        sinks: dict[str, Sink] = {}
+        for i, row in enumerate(_rows(tree, "sinks", name)):
+            kind = str(row.get("kind", "")) if isinstance(row, dict) else ""
+            if headless and kind == "window":
+                continue
+            sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
+        settings = _build(SessionSettings, tree.get("session", {}), "session", folder)
+        return cls(
+            text=tomlkit.dumps(document),
+            folder=folder,
+            source=source,
+            stages=stages,
+            sinks=sinks,
+            settings=settings,
+            kinds={"source": tree["source"]["kind"]},
+        )
+
+
+def _rows(tree: Mapping[str, Any], key: str, name: str) -> list[Any]:
+    rows = tree.get(key, [])
+    if not isinstance(rows, list):
+        raise ConfigError(f"{name}: {key} is a list of tables; write [[{key}]] instead of [{key}]")
+    return rows
+
+
+def _part(group: str, row: Any, where: str, folder: Path, own: Mapping[str, Mapping[str, type]]) -> Any:
+    _, part, keys = _resolve(group, row, where, own)
+    return _build(part, keys, where, folder)
+
+
+def _resolve(
+    group: str, row: Any, where: str, own: Mapping[str, Mapping[str, type]]
+) -> tuple[str, type, dict[str, Any]]:
+    """Find the class behind a table's ``kind``."""
+    known = {**dict.fromkeys(installed(group)), **dict.fromkeys(own.get(group, {}))}
+    names = ", ".join(sorted(known))
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where} = {row!r}: a table with a kind is needed. Installed: {names}")
+    keys = dict(row)
+    kind = keys.pop("kind", None)
+    if kind is None:
+        raise ConfigError(f"{where}: kind is missing. Installed: {names}")
+    if not isinstance(kind, str) or kind not in known:
+        near = did_you_mean(str(kind), known)
+        raise ConfigError(f'{where}.kind = "{kind}": no such {group[:-1]}.{near} Installed: {names}')
+    if kind in own.get(group, {}):
+        return kind, own[group][kind], keys
+    try:
+        part: type = installed(group)[kind].load()
+    except ImportError as error:
+        raise MissingExtra(f'{where}.kind = "{kind}": its package cannot be imported: {error}') from None
+    return kind, part, keys
+
+
+def _build(part: type, keys: Mapping[str, Any], where: str, folder: Path) -> Any:
+    """Make a part from its keys, or say in one line what is wrong with the first of them."""
+    try:
+        return TypeAdapter(part).validate_python(dict(keys), context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, part, where)) from None
+
+
+def _one_line(error: ValidationError, part: type, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    names = [f.name for f in fields(part) if f.init]
+    path = [str(p) for p in first["loc"]]
+    # Of a union pydantic tells the place in each of its members; the key itself is what was typed.
+    at = ".".join([where, *path])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden") and len(path) == 1:
+        near = did_you_mean(path[0], names)
+        return f"{at} = {_short(first['input'])}: no such key.{near} Allowed: {', '.join(names)}"
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{where}: {'.'.join(path)} is missing. Type: pellucid list"
+    text = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{at} = {_short(first['input'])}: {text[0].lower() + text[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
+    """Carry out one ``--set``."""
+    key, equals, value = change.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set {change}: give key=value, such as --set stages.0.iterations=3")
+    try:
+        parsed = tomllib.loads(f"v = {value.strip()}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    at: Any = document
+    *parents, last = key.split(".")
+    for step in parents:
+        at = _step(at, step, change, make=True)
+    if isinstance(at, list):
+        _step(at, last, change, make=False)
+        at[int(last)] = parsed
+    else:
+        at[last] = parsed
+
+
+def _step(at: Any, step: str, change: str, *, make: bool) -> Any:
+    if isinstance(at, list):
+        if not step.isdigit() or int(step) >= len(at):
+            raise ConfigError(f"--set {change}: {step} is not one of 0 .. {len(at) - 1}")
+        return at[int(step)]
+    if not isinstance(at, dict):
+        raise ConfigError(f"--set {change}: there is no table to hold {step}")
+    if step not in at and make:
+        at[step] = tomlkit.table()
+    return at[step]
+
+
+def _load_plugins(paths: Any, folder: Path) -> dict[str, dict[str, type]]:
+    """Import a user's own files; each has ``PELLUCID = {"stages": {"mine": Mine}}``."""
+    own: dict[str, dict[str, type]] = {group: {} for group in GROUPS}
+    if not isinstance(paths, list):
+        raise ConfigError(f'plugins = {paths!r}: a list of files is needed, such as plugins = ["my_stage.py"]')
+    for i, given in enumerate(paths):
+        path = folder / str(given)
+        where = f'plugins[{i}] = "{given}"'
+        if not path.is_file():
+            raise ConfigError(f"{where}: there is no such file (looked for {path})")
+        name = f"pellucid_plugin_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{where}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ConfigError(f"{where}: {type(error).__name__} while it was imported: {error}") from None
+        table = getattr(module, "PELLUCID", None)
+        if not isinstance(table, dict) or not set(table) <= set(GROUPS):
+            raise ConfigError(f'{where}: it must hold PELLUCID = {{"stages": {{"my_kind": MyClass}}}}')
+        for group, parts in table.items():
+            own[group].update(parts)
+    return own
+
+
+def _plain(annotation: Any) -> str:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    if text.startswith("Annotated["):
+        text = text[len("Annotated[") :].split(",")[0].strip()
+    return str(text).replace("typing.", "").replace("pathlib.", "")

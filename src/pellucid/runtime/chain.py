@@ -1,0 +1,301 @@
+"""Stages bound to slots: the only file that knows devices, streams of work and CUDA graphs.
+
+``open`` connects the stages by the names of their planes, makes every buffer, runs the chain twice on a
+frame of zeros (libraries choose their plans then, not during the experiment), and on a GPU captures one
+graph where every stage allows it. After that a frame costs: on a CPU, one call for each stage, straight
+from the slot's memory into the slot's memory; on a GPU, one asynchronous upload, one graph launch, one
+asynchronous download, each on a stream of its own and ordered by events, so that frame n+1 is uploaded while
+n is computed and n-1 comes down. `submit` never waits; `finish` waits for that frame's event only.
+
+A witness goes with every result: one number that is not finite if any pixel of any stage's result is not.
+It is computed where the pixels are and comes down with them, so that looking for NaN costs one read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pellucid.errors import PellucidError, StageError
+from pellucid.metrics import Histogram, now_ns
+from pellucid.protocols import RAW, RESTORED, Slot, Spec, Stage, Stream
+
+__all__ = ["Chain", "connect", "pick_device"]
+
+
+def pick_device(wish: str) -> str:
+    """Return the device to run on: ``"auto"`` means the first CUDA device, else the CPU."""
+    if wish == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wish.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise StageError(
+                f'session.device = "{wish}": torch {torch.__version__} sees no CUDA device here. '
+                'Use device = "auto" or "cpu"'
+            )
+        index = torch.device(wish).index or 0
+        if index >= torch.cuda.device_count():
+            raise StageError(
+                f'session.device = "{wish}": there are {torch.cuda.device_count()} CUDA devices, counted from 0'
+            )
+        return f"cuda:{index}"
+    return "cpu"
+
+
+def connect(stages: Sequence[Stage]) -> list[tuple[str, str]]:
+    """Name the planes that each stage reads and writes.
+
+    A stage that names none reads what the stage before wrote (the first: ``raw``); the last writes
+    ``restored`` unless it names another plane.
+
+    Raises
+    ------
+    StageError
+        Where a stage reads a plane that nobody writes before it, or writes one that is already there.
+    """
+    names: list[tuple[str, str]] = []
+    known = [RAW]
+    for i, stage in enumerate(stages):
+        reads = stage.reads or known[-1]
+        writes = stage.writes or (RESTORED if i == len(stages) - 1 else f"after stage {i}")
+        where = f"stages[{i}] {type(stage).__name__.lower()}"
+        if reads not in known:
+            raise StageError(f'{where}: reads = "{reads}", but the planes there are {", ".join(known)}')
+        if writes in known:
+            raise StageError(f'{where}: writes = "{writes}", which is already there; give it another name')
+        known.append(writes)
+        names.append((reads, writes))
+    return names
+
+
+class Chain:
+    """The stages of one stream.
+
+    Parameters
+    ----------
+    stages
+        With the names they go by in the report, in order.
+    stream
+    device
+        As `pick_device` returned it.
+    """
+
+    def __init__(self, stages: Mapping[str, Stage], stream: Stream, device: str) -> None:
+        self.names = list(stages)
+        self._stages = list(stages.values())
+        self._stream = stream
+        self._device = device
+        self._cuda = device.startswith("cuda")
+        self._links = connect(self._stages)
+        self._specs: dict[str, Spec] = {}
+        self._steps: list[list[tuple[Stage, torch.Tensor, torch.Tensor]]] = []
+        self._witnesses: list[list[torch.Tensor]] = []
+        self._sums: list[torch.Tensor] = []
+        self.durations: list[Histogram] = [Histogram() for _ in stages]
+        self.marks: list[Histogram] = [Histogram() for _ in stages]
+        self._graph: _GraphRun | None = None
+
+    def open(self) -> dict[str, Spec]:
+        """Open the stages and return the planes that come back to the host, in order.
+
+        Raises
+        ------
+        StageError
+            Naming the stage.
+        """
+        specs: dict[str, Spec] = {RAW: self._stream.spec}
+        for i, (stage, (reads, writes)) in enumerate(zip(self._stages, self._links, strict=True)):
+            where = f"stages[{i}] {self.names[i]}"
+            try:
+                specs[writes] = stage.open(self._stream, specs[reads], self._device)
+            except PellucidError as error:
+                raise type(error)(f"{where}: {error}") from None
+            except Exception as error:
+                raise StageError(f"{where}: cannot open: {type(error).__name__}: {error}") from error
+        self._specs = specs
+        # A plane that somebody named, and the last one, come back; what only connects two stages stays.
+        last = self._links[-1][1]
+        given = {stage.writes for stage in self._stages}
+        return {n: Spec(s.shape, s.dtype) for n, s in specs.items() if n != RAW and (n == last or n in given)}
+
+    def bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
+        """Bind the stages to the memory of the slots, run them twice, capture what can be captured."""
+        with torch.inference_mode():
+            if self._cuda:
+                self._graph = _GraphRun(self._stages, self._links, self._specs, self._device, slots, outputs)
+                return
+            between = {
+                n: torch.zeros(s.shape, dtype=getattr(torch, s.dtype))
+                for n, s in self._specs.items()
+                if n != RAW and n not in outputs
+            }
+            for slot in slots:
+                at = {n: torch.from_numpy(p) for n, p in slot.planes.items()} | between
+                self._steps.append([(s, at[r], at[w]) for s, (r, w) in zip(self._stages, self._links, strict=True)])
+            self._sums = [torch.zeros(()) for _ in self._stages]
+            for _ in range(2):
+                for stage, given, result in self._steps[0]:
+                    stage(given, result)
+            for _, _, result in self._steps[0]:
+                result.zero_()
+
+    def submit(self, slot: Slot) -> None:
+        """Hot: start the chain on a slot. On a CPU it is done when this returns.
+
+        Raises
+        ------
+        StageError
+            Naming the stage that raised, and what.
+        """
+        at = -1
+        try:
+            if self._graph is not None:
+                self._graph.submit(slot)
+                return
+            began = slot.info.camera_ns
+            before = now_ns()
+            with torch.inference_mode():
+                for i, (stage, given, result) in enumerate(self._steps[slot.index]):
+                    at = i
+                    stage(given, result)
+                    after = now_ns()
+                    self.durations[i].add(after - before)
+                    self.marks[i].add(after - began)
+                    before = after
+        except Exception as error:
+            where = f"stages[{at}] {self.names[at]}" if at >= 0 else f"stages {', '.join(self.names)}"
+            raise StageError(f"{where} raised {type(error).__name__}: {error}") from error
+
+    def finish(self, slot: Slot) -> str | None:
+        """Hot: wait for the slot's results; return what is wrong with them, or None."""
+        if self._graph is not None:
+            took_ns, sums = self._graph.finish(slot)
+            self.durations[-1].add(took_ns)
+            self.marks[-1].add(now_ns() - slot.info.camera_ns)
+        else:
+            sums = []
+            with torch.inference_mode():
+                for (stage, _, result), total in zip(self._steps[slot.index], self._sums, strict=True):
+                    _look(stage, result, total)
+                    sums.append(total.item())
+        for i, value in enumerate(sums):
+            if not math.isfinite(value):
+                return f"stages[{i}] {self.names[i]} returned NaN or infinity"
+        return None
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row a stage: name, planes, Specs, whether captured."""
+        return [
+            {
+                "stage": name,
+                "reads": f"{reads} {self._specs.get(reads, '')}",
+                "writes": f"{writes} {self._specs.get(writes, '')}",
+                "device": self._device,
+                "captured": self._graph is not None and self._graph.captured,
+            }
+            for name, (reads, writes) in zip(self.names, self._links, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close the stages and let go of the slots' memory."""
+        self._steps.clear()
+        self._graph = None
+        for stage in self._stages:
+            stage.close()
+
+
+def _look(stage: Stage, result: torch.Tensor, total: torch.Tensor) -> None:
+    """Put a number into `total` that is finite only if the result is.
+
+    A stage whose result is of an integer type lost its NaN by rounding; it gives a `witness` of its own.
+    """
+    witness = getattr(stage, "witness", None)
+    if witness is not None:
+        total.copy_(witness)
+    elif result.dtype.is_floating_point:
+        torch.sum(result, dim=tuple(range(result.ndim)), out=total)
+
+
+class _GraphRun:
+    """One device's buffers, streams of work and the captured graph."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        links: Sequence[tuple[str, str]],
+        specs: Mapping[str, Spec],
+        device: str,
+        slots: Sequence[Slot],
+        outputs: Sequence[str],
+    ) -> None:
+        self._device = torch.device(device)
+        self._at = {n: torch.zeros(s.shape, dtype=getattr(torch, s.dtype), device=device) for n, s in specs.items()}
+        self._incoming = torch.zeros_like(self._at[RAW])
+        self._outgoing = {n: torch.zeros_like(self._at[n]) for n in outputs}
+        self._sums = torch.zeros(len(stages), device=device)
+        self._sums_out = torch.zeros_like(self._sums)
+        self._steps = [(s, self._at[r], self._at[w]) for s, (r, w) in zip(stages, links, strict=True)]
+        self._up, self._run, self._down = (torch.cuda.Stream(device) for _ in range(3))
+        self._uploaded, self._taken, self._computed, self._fetched = (torch.cuda.Event() for _ in range(4))
+        self._host: list[dict[str, torch.Tensor]] = []
+        self._host_sums = [torch.zeros(len(stages)).pin_memory() for _ in slots]
+        self._began = [torch.cuda.Event(enable_timing=True) for _ in slots]
+        self._ended = [torch.cuda.Event(enable_timing=True) for _ in slots]
+        for slot in slots:
+            self._host.append({n: torch.from_numpy(slot.planes[n]) for n in (RAW, *outputs)})
+        with torch.cuda.stream(self._run):
+            for _ in range(3):
+                self._compute()
+        torch.cuda.synchronize(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self.captured = all(stage.captures for stage in stages)
+        if self.captured:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._run):
+                self._compute()
+        for event in (self._taken, self._fetched):
+            event.record(self._run)
+
+    def _compute(self) -> None:
+        for i, (stage, given, result) in enumerate(self._steps):
+            stage(given, result)
+            _look(stage, result, self._sums[i])
+
+    def submit(self, slot: Slot) -> None:
+        host = self._host[slot.index]
+        with torch.inference_mode():
+            with torch.cuda.stream(self._up):
+                self._up.wait_event(self._taken)
+                self._began[slot.index].record(self._up)
+                self._incoming.copy_(host[RAW], non_blocking=True)
+                self._uploaded.record(self._up)
+            with torch.cuda.stream(self._run):
+                self._run.wait_event(self._uploaded)
+                self._at[RAW].copy_(self._incoming)
+                self._taken.record(self._run)  # the next upload may begin
+                if self._graph is not None:
+                    self._graph.replay()
+                else:
+                    self._compute()
+                self._run.wait_event(self._fetched)
+                for name, tensor in self._outgoing.items():
+                    tensor.copy_(self._at[name])
+                self._sums_out.copy_(self._sums)
+                self._computed.record(self._run)
+            with torch.cuda.stream(self._down):
+                self._down.wait_event(self._computed)
+                for name, tensor in self._outgoing.items():
+                    host[name].copy_(tensor, non_blocking=True)
+                self._host_sums[slot.index].copy_(self._sums_out, non_blocking=True)
+                self._fetched.record(self._down)
+                self._ended[slot.index].record(self._down)
+
+    def finish(self, slot: Slot) -> tuple[int, list[float]]:
+        ended = self._ended[slot.index]
+        ended.synchronize()
+        took_ms: float = self._began[slot.index].elapsed_time(ended)
+        values: list[float] = self._host_sums[slot.index].tolist()
+        return round(took_ms * 1e6), values

@@ -1,0 +1,158 @@
+"""A queue and a thread for each way that a frame can go, each with a policy of its own.
+
+``block``: every slot, in order. The queue holds slots and so cannot outgrow the ring; a branch that is slow
+keeps slots away from the source, and the source drops or waits: the loss is where it can be counted.
+``latest``: one place. A newer slot takes it, the older one is let go and counted as skipped: what is shown
+is never old, and a window that stalls holds two slots at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+
+from pellucid.metrics import now_ns
+from pellucid.protocols import Slot
+
+__all__ = ["Branch"]
+
+Names = tuple[str, ...]
+
+
+class Branch:
+    """One thread that works on slots.
+
+    Parameters
+    ----------
+    name
+        As in the report.
+    work
+        Called with the slot and the names of its planes; its errors end the branch.
+    release
+        Called when the branch needs the slot no more.
+    policy
+        ``"block"`` or ``"latest"``.
+    on_error
+        Called once, in the branch's thread, with the first error.
+    on_skip
+        Called, in the putting thread, with a slot that a newer one replaced.
+    counts
+        Where ``offered``, ``written``, ``skipped``, ``lost`` are counted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Slot, Names], None],
+        release: Callable[[Slot], None],
+        *,
+        policy: str,
+        on_error: Callable[[str, BaseException], None],
+        on_skip: Callable[[Slot], None] | None = None,
+        counts: Counter[str] | None = None,
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.counts = counts if counts is not None else Counter()
+        self.counts.update(offered=0, written=0, skipped=0, lost=0)
+        self.failed = False
+        self.busy_since_ns = 0
+        self._work = work
+        self._release = release
+        self._on_error = on_error
+        self._on_skip = on_skip
+        self._items: deque[tuple[Slot, Names]] = deque()
+        self._some = threading.Condition()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=f"pellucid {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Slots in the queue."""
+        return len(self._items)
+
+    def put(self, slot: Slot, names: Names) -> None:
+        """Queue a slot that was already held for this branch."""
+        replaced: Slot | None = None
+        with self._some:
+            self.counts["offered"] += 1
+            if self.failed:
+                self.counts["lost" if self.policy == "block" else "skipped"] += 1
+                replaced = slot
+            else:
+                if self.policy == "latest" and self._items:
+                    replaced, _ = self._items.pop()
+                    self.counts["skipped"] += 1
+                self._items.append((slot, names))
+                self._some.notify()
+        if replaced is not None:
+            if self._on_skip is not None:
+                self._on_skip(replaced)
+            self._release(replaced)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Work off the queue and end the thread; False where it did not end in time.
+
+        What is still queued then is let go and counted as lost.
+        """
+        with self._some:
+            self._ending = True
+            self._some.notify()
+        deadline = now_ns() + round(timeout_s * 1e9)
+        while self._thread.is_alive() and now_ns() < deadline:
+            self._thread.join(0.05)
+            # A queue that still moves is slow, not stalled: it gets its time.
+            if self.busy_since_ns and self.counts["written"] != getattr(self, "_seen", -1):
+                self._seen = self.counts["written"]
+                deadline = now_ns() + round(timeout_s * 1e9)
+        if not self._thread.is_alive():
+            return True
+        with self._some:
+            self.failed = True
+            self._discard()
+            if self.busy_since_ns:
+                self.counts["lost"] += 1
+        return False
+
+    def stalled_s(self) -> float:
+        """For how long the branch has been working on one slot."""
+        since = self.busy_since_ns
+        return (now_ns() - since) * 1e-9 if since else 0.0
+
+    def _discard(self) -> None:
+        while self._items:
+            slot, _ = self._items.popleft()
+            self.counts["lost" if self.policy == "block" else "skipped"] += 1
+            if self._on_skip is not None:
+                self._on_skip(slot)
+            self._release(slot)
+
+    def _run(self) -> None:
+        some, items, work, release, counts = self._some, self._items, self._work, self._release, self.counts
+        while True:
+            with some:
+                while not items:
+                    if self._ending:
+                        return
+                    some.wait()
+                slot, names = items.popleft()
+            self.busy_since_ns = now_ns()
+            try:
+                work(slot, names)
+            except Exception as error:
+                # Reported once; what is queued and what will come is let go with a count.
+                with some:
+                    self.busy_since_ns = 0
+                    self.failed = True
+                    counts["lost"] += 1
+                    self._discard()
+                release(slot)
+                self._on_error(self.name, error)
+                return
+            with some:
+                self.busy_since_ns = 0
+                if not self.failed:
+                    counts["written"] += 1
+            release(slot)

@@ -1,0 +1,490 @@
+"""The loop of a run: source -> ring -> recorder (raw) -> chain -> fan-out.
+
+One thread reads the source; it decides nothing and computes nothing, so the camera is never kept waiting by
+a stage. For every frame it (1) counts it, (2) gives the raw plane to the sinks that want it early (the
+recorder), and (3) hands the slot to the chain's thread. The chain runs the stages; a second thread waits for
+a GPU's results, checks them and gives the slot to all sinks. A stage that raises or returns NaN ends the
+chain of its stream: from then on its frames are *raw only*, the recording goes on, and one line says so.
+
+Back-pressure is the ring and nothing else: whoever is slow keeps slots, the source runs out of them, and
+drops with a count or waits (see `ring`). With ``restore = "latest"`` the chain itself may skip frames when it
+is slower than the camera, so that raw still goes to the disk at full rate.
+
+The garbage collector is off within the loop; what it would do is done about once a second by a thread that
+also looks for sinks that stand still.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.errors import PellucidError, RunError, SinkError, StageError
+from pellucid.ledger import Ledger
+from pellucid.metrics import Histogram, now_ns
+from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Spec, Stage, Stream
+from pellucid.runtime.chain import Chain, pick_device
+from pellucid.runtime.fanout import Branch
+from pellucid.runtime.report import hardware, make_report
+from pellucid.runtime.ring import SlotRing
+
+__all__ = ["Lane", "Session", "Settings"]
+
+_WAIT_S = 0.05
+
+
+@dataclass(slots=True)
+class Settings:
+    """The ``[session]`` part of a config; `pellucid.config` checks it."""
+
+    device: str = "auto"
+    slots: int = 16
+    restore: str = "every"
+    frames: int | None = None
+    seconds: float | None = None
+    stall_s: float = 10.0
+
+
+class Lane:
+    """What one stream runs on: its ring, its chain, and the names of its planes."""
+
+    def __init__(self, stream: Stream, chain: Chain | None, planes: Mapping[str, Spec]) -> None:
+        self.stream = stream
+        self.chain = chain
+        self.planes = dict(planes)
+        self.results = tuple(name for name in planes if name != RAW)
+        self.ring: SlotRing | None = None
+        self.chain_branch: Branch | None = None
+        self.finish_branch: Branch | None = None
+        self.raw_only = ""
+
+
+class Session:
+    """One run from a source to its sinks.
+
+    Parameters
+    ----------
+    source
+    stages
+        For each stream a fresh set: a function that returns name -> stage.
+    sinks
+        Name -> sink, names as in the report.
+    settings
+    facts
+        What goes into the report as it is: ``config`` (text), ``config_sha256``, ``version``.
+
+    Notes
+    -----
+    ``open`` -> ``run`` -> ``close``; ``stop`` may be called from any thread or signal handler.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        make_stages: Any,
+        sinks: Mapping[str, Sink],
+        settings: Settings,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.source = source
+        self.sinks = dict(sinks)
+        self.settings = settings
+        self.ledger = Ledger()
+        self.lanes: list[Lane] = []
+        self.report: dict[str, Any] | None = None
+        self.error: PellucidError | None = None
+        self._make_stages = make_stages
+        self._facts = dict(facts)
+        self._branches: dict[str, Branch] = {}
+        self._early: list[Branch] = []
+        self._late: list[tuple[Branch, bool]] = []
+        self._stop = threading.Event()
+        self._ended = ""
+        self._began_ns = 0
+        self._device = "cpu"
+        self._opened: list[Sink] = []
+        self._over = threading.Event()
+
+    # ---------------------------------------------------------------- open
+
+    def open(self) -> None:
+        """Open everything, in an order in which nothing is half made: source, stages, memory, sinks.
+
+        Raises
+        ------
+        PellucidError
+            With everything closed again.
+        """
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._device = pick_device(self.settings.device)
+        streams = self.source.open()
+        for stream in streams:
+            stages: dict[str, Stage] = self._make_stages()
+            chain = Chain(stages, stream, self._device) if stages else None
+            outputs = chain.open() if chain else {}
+            self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs))
+        self._open_sinks(streams)
+        for lane in self.lanes:
+            lane.ring = SlotRing(
+                lane.stream,
+                lane.planes,
+                self.settings.slots,
+                shared=self.source.shares_memory,
+                pinned=self._device.startswith("cuda"),
+                on_free=self.ledger.finish,
+            )
+            if lane.chain is not None:
+                lane.chain.bind(lane.ring.slots, lane.results)
+        self._name_latencies()
+
+    def _open_sinks(self, streams: Sequence[Stream]) -> None:
+        run = {**self._facts, "ledger": self.ledger}
+        planes = [lane.planes for lane in self.lanes]
+        for name, sink in self.sinks.items():
+            try:
+                sink.open(streams, planes, run)
+            except PellucidError as error:
+                raise type(error)(f"{name}: {error}") from None
+            except OSError as error:
+                raise SinkError(f"{name}: {error}") from None
+            self._opened.append(sink)
+
+    def _name_latencies(self) -> None:
+        self.ledger.histogram("received")
+        for lane in self.lanes:
+            if lane.chain is not None:
+                for name, mark, took in zip(lane.chain.names, lane.chain.marks, lane.chain.durations, strict=True):
+                    unique = name if name not in self.ledger.latency else f"{name} {lane.stream.index}"
+                    self.ledger.latency[unique] = mark
+                    self.ledger.duration[unique] = took
+        for name in self.sinks:
+            self.ledger.duration[name] = Histogram()
+
+    # ---------------------------------------------------------------- run
+
+    def stop(self, why: str = "stopped") -> None:
+        """End the run: acquire nothing more, work off what is there, close the files."""
+        self._ended = self._ended or why
+        self._stop.set()
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end and return the report; the sinks' files are complete then.
+
+        Raises
+        ------
+        RunError
+            Where the run had to end early (a recorder failed or stalled, a source broke off). The report
+            is made and written all the same.
+        """
+        self._start_branches()
+        housekeeping = threading.Thread(target=self._housekeep, name="pellucid housekeeping", daemon=True)
+        housekeeping.start()
+        collecting = gc.isenabled()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            self._began_ns = now_ns()
+            rings: list[Ring] = [self._ring(lane) for lane in self.lanes]
+            self.source.start(rings, self.ledger)
+            self._loop()
+        except PellucidError as error:
+            self._fail(error)
+        finally:
+            gc.unfreeze()
+            if collecting:
+                gc.enable()
+            self._finish()
+            self._over.set()
+            housekeeping.join()
+        if self.error is not None:
+            raise self.error
+        assert self.report is not None
+        return self.report
+
+    def _ring(self, lane: Lane) -> SlotRing:
+        assert lane.ring is not None
+        return lane.ring
+
+    def _start_branches(self) -> None:
+        for name, sink in self.sinks.items():
+            counts = self.ledger.sinks.setdefault(name, Counter())
+            branch = Branch(
+                name,
+                _timed(sink.write, self.ledger.duration[name]),
+                self._release,
+                policy=sink.policy,
+                on_error=self._sink_failed,
+                counts=counts,
+            )
+            self._branches[name] = branch
+            if sink.early:
+                self._early.append(branch)
+            self._late.append((branch, sink.early))
+        for lane in self.lanes:
+            if lane.chain is None:
+                continue
+            end = f" {lane.stream.index}" if len(self.lanes) > 1 else ""
+            lane.finish_branch = Branch(
+                f"results{end}",
+                self._finisher(lane),
+                self._release,
+                policy="block",
+                on_error=self._chain_broke,
+            )
+            lane.chain_branch = Branch(
+                f"chain{end}",
+                self._submitter(lane),
+                self._release,
+                policy="block" if self.settings.restore == "every" else "latest",
+                on_error=self._chain_broke,
+                on_skip=lambda slot: self._pass_raw(slot, "chain busy"),
+            )
+
+    def _loop(self) -> None:
+        """Hot: until the source is finished, or the run is."""
+        source, ledger, stop = self.source, self.ledger, self._stop
+        rings = [self._ring(lane) for lane in self.lanes]
+        lanes = self.lanes
+        limit = self.settings.frames
+        until = round(self.settings.seconds * 1e9) + now_ns() if self.settings.seconds else None
+        owned = [0] * len(rings)
+        stopping = False
+        deadline = 0
+        while True:
+            for i, ring in enumerate(rings):
+                while (slot := ring.take()) is not None:
+                    source.offer(slot)
+                    owned[i] += 1
+            if not any(owned) and not source.finished:
+                # Every slot is with a sink or a stage: nothing can arrive before one comes back.
+                rings[0].wait(_WAIT_S if len(rings) == 1 else 0.001)
+            slot = source.read(_WAIT_S) if any(owned) else source.read(0.0)
+            if slot is None:
+                if source.finished:
+                    break
+            else:
+                owned[slot.stream.index] -= 1
+                slot.ready = (RAW,)
+                slot.holders = 1
+                if limit is not None and ledger.received >= limit:
+                    ledger.missing(slot.info.seq, 1, "dropped", "after the end")
+                    slot.info.state = ""
+                    self._release(slot)
+                else:
+                    self._take(lanes[slot.stream.index], slot)
+            if stopping:
+                if now_ns() > deadline:
+                    self._note("the source did not end within 10 s after it was told to stop")
+                    break
+                continue
+            if limit is not None and ledger.received >= limit:
+                self._ended = self._ended or f"{limit} frames"
+                stop.set()
+            elif until is not None and now_ns() > until:
+                self._ended = self._ended or f"{self.settings.seconds:g} s"
+                stop.set()
+            if stop.is_set():
+                stopping = True
+                deadline = now_ns() + 10_000_000_000
+                source.stop()
+
+    def _take(self, lane: Lane, slot: Slot) -> None:
+        """Hot: send a frame that has just arrived on its ways."""
+        ring = self._ring(lane)
+        self.ledger.arrived(slot.info, lane.stream.spec.nbytes)
+        early = self._early
+        if early:
+            ring.hold(slot, len(early))
+            for branch in early:
+                branch.put(slot, (RAW,))
+        if lane.chain_branch is None:
+            slot.info.processed_ns = slot.info.received_ns
+            self.ledger.ended(slot.info, "processed")
+            self._spread(lane, slot, ())
+        elif lane.raw_only:
+            self._pass_raw(slot, lane.raw_only)
+        else:
+            ring.hold(slot)
+            lane.chain_branch.put(slot, ())
+        ring.release(slot)
+
+    def _spread(self, lane: Lane, slot: Slot, results: tuple[str, ...]) -> None:
+        """Hot: give a slot whose results are there to the sinks."""
+        slot.ready = (RAW, *results)
+        ring = self._ring(lane)
+        for branch, had_raw in self._late:
+            names = results if had_raw else slot.ready
+            if names:
+                ring.hold(slot)
+                branch.put(slot, names)
+
+    def _submitter(self, lane: Lane) -> Any:
+        chain, ring = lane.chain, self._ring(lane)
+        finish = lane.finish_branch
+        assert chain is not None
+        assert finish is not None
+
+        def submit(slot: Slot, _: tuple[str, ...]) -> None:
+            if lane.raw_only:
+                self._pass_raw(slot, lane.raw_only)
+                return
+            try:
+                chain.submit(slot)
+            except StageError as error:
+                self._end_chain(lane, str(error))
+                self._pass_raw(slot, lane.raw_only)
+                return
+            ring.hold(slot)
+            finish.put(slot, ())
+
+        return submit
+
+    def _finisher(self, lane: Lane) -> Any:
+        chain = lane.chain
+        assert chain is not None
+
+        def finish(slot: Slot, _: tuple[str, ...]) -> None:
+            try:
+                wrong = chain.finish(slot)
+            except StageError as error:
+                wrong = str(error)
+            if wrong is not None or lane.raw_only:
+                self._end_chain(lane, wrong or lane.raw_only)
+                self._pass_raw(slot, lane.raw_only)
+                return
+            slot.info.processed_ns = now_ns()
+            self.ledger.ended(slot.info, "processed")
+            self._spread(lane, slot, lane.results)
+
+        return finish
+
+    def _pass_raw(self, slot: Slot, where: str) -> None:
+        """Send a frame on without results, and say why."""
+        self.ledger.ended(slot.info, "raw_only", where)
+        self._spread(self.lanes[slot.stream.index], slot, ())
+
+    def _end_chain(self, lane: Lane, why: str) -> None:
+        if not lane.raw_only:
+            lane.raw_only = why
+            self._note(f"stream {lane.stream.index}: {why}. From here on it is raw only; recording goes on")
+
+    # ---------------------------------------------------------------- what goes wrong
+
+    def _release(self, slot: Slot) -> None:
+        self._ring(self.lanes[slot.stream.index]).release(slot)
+
+    def _note(self, text: str) -> None:
+        self.ledger.notes.append(text)
+
+    def _sink_failed(self, name: str, error: BaseException) -> None:
+        kind = "" if isinstance(error, PellucidError) else f"{type(error).__name__}: "
+        self._note(f"{name}: {kind}{error}")
+        if self.sinks[name].policy == "block":
+            self._fail(RunError(f"{name} failed: {error}. The run ended; what was written before is kept"))
+
+    def _chain_broke(self, name: str, error: BaseException) -> None:
+        self._fail(RunError(f"{name}: {type(error).__name__}: {error}"))
+
+    def _fail(self, error: PellucidError) -> None:
+        self.error = self.error or error
+        self.stop(f"failed: {error}")
+
+    def _housekeep(self) -> None:
+        """Do what has time, about once a second until the run's end: garbage, sinks that stand still."""
+        while not self._over.wait(1.0):
+            gc.collect(1)
+            self._look_for_stalls()
+
+    def _look_for_stalls(self) -> None:
+        for name, branch in self._branches.items():
+            sink = self.sinks[name]
+            if sink.policy == "block" and not getattr(sink, "patient", False):
+                stalled_s = branch.stalled_s()
+                if stalled_s > self.settings.stall_s and self.error is None:
+                    self._fail(RunError(f"{name} has not taken a frame for {stalled_s:.0f} s. The run ended"))
+
+    # ---------------------------------------------------------------- the end
+
+    def _finish(self) -> None:
+        """Work off the branches in the order of the frame's way, close the files, make the report."""
+        ledger = self.ledger
+        patience_s = 1.0 if self.error is not None else self.settings.stall_s
+        for lane in self.lanes:
+            for branch in (lane.chain_branch, lane.finish_branch):
+                if branch is not None and not branch.drain(patience_s):
+                    self._note(f"{branch.name} did not end; {branch.counts['lost']} frames were left in it")
+        for name, branch in self._branches.items():
+            if not branch.drain(patience_s):
+                self._note(f"{name} did not end within {patience_s:g} s; {branch.counts['lost']} frames lost there")
+        for name, sink in self.sinks.items():
+            if self._branches[name].stalled_s():
+                continue  # its thread is still inside: nobody may touch it
+            try:
+                sink.finish()
+            except Exception as error:
+                self._note(f"{name}: {error}")
+                self.error = self.error or RunError(f"{name} could not finish: {error}")
+        self.source.close()
+        self.report = make_report(
+            ledger,
+            {
+                "ended": self._ended or "the source ended",
+                "streams": [self._describe(lane) for lane in self.lanes],
+                "config_sha256": self._facts.get("config_sha256", ""),
+                "version": self._facts.get("version", ""),
+                "hardware": hardware(self._device),
+            },
+        )
+        if self.report["frames"]["unaccounted"] and self.error is None:
+            self.error = RunError(
+                f"{self.report['frames']['unaccounted']} frames are unaccounted for (see report.json)"
+            )
+
+    def _describe(self, lane: Lane) -> dict[str, Any]:
+        stream = lane.stream
+        return {
+            "camera": stream.camera,
+            "channel": stream.channel,
+            "planes": {name: str(spec) for name, spec in lane.planes.items()},
+            "pixel_um": stream.pixel_um,
+            "exposure_ms": stream.exposure_ms,
+            "details": dict(stream.details),
+            "stages": lane.chain.describe() if lane.chain else [],
+            "raw_only": lane.raw_only,
+        }
+
+    def close(self) -> None:
+        """Give everything back; safe at any time and more than once."""
+        self.source.close()
+        for sink in self._opened:
+            sink.close(self.report)
+        self._opened.clear()
+        # A sink that stands still inside its write keeps its view of the memory; the name goes all the same.
+        stuck = any(branch.stalled_s() for branch in self._branches.values())
+        for lane in self.lanes:
+            if lane.chain is not None:
+                lane.chain.close()
+            if lane.ring is not None:
+                lane.ring.close(stuck=stuck)
+        if not stuck:
+            self.lanes = []
+
+
+def _timed(write: Any, took: Histogram) -> Any:
+    def timed(slot: Slot, names: tuple[str, ...]) -> None:
+        before = now_ns()
+        write(slot, names)
+        took.add(now_ns() - before)
+
+    return timed

@@ -1,0 +1,119 @@
+"""What a run says in the terminal: the live line, the summary, and the tables of ``list`` and ``check``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pellucid.ledger import Ledger
+from pellucid.metrics import now_ns
+
+__all__ = ["LiveLine", "print_summary", "say"]
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print one line as it is, never wrapped and never read as markup."""
+    console.print(Text(text), soft_wrap=True)
+
+
+class LiveLine:
+    """One line, four times a second: frames, rate, latency, what was dropped or lost, and new notes above it.
+
+    Where the output is no terminal a plain line comes every two seconds instead.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._over = threading.Event()
+        self._told = 0
+        self._began_ns = now_ns()
+        self._thread = threading.Thread(target=self._run, name="pellucid live line", daemon=True)
+
+    def __enter__(self) -> LiveLine:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._new_notes()
+
+    def _run(self) -> None:
+        if not sys.stdout.isatty():
+            while not self._over.wait(2.0):
+                self._new_notes()
+                console.print(self._line(), soft_wrap=True)
+            return
+        with Live(self._line(), console=console, auto_refresh=False, transient=True) as live:
+            while not self._over.wait(0.25):
+                self._new_notes()
+                live.update(self._line(), refresh=True)
+
+    def _new_notes(self) -> None:
+        notes = self._ledger.notes
+        while self._told < len(notes):
+            console.print(Text("! " + notes[self._told], style="yellow"), soft_wrap=True)
+            self._told += 1
+
+    def _line(self) -> Text:
+        ledger = self._ledger
+        line = Text(f"{(now_ns() - self._began_ns) * 1e-9:6.1f} s  ")
+        if not ledger.received:
+            return line.append("waiting for the first frame", style="dim")
+        line.append(f"{ledger.received} frames  {ledger.arrivals.per_s():6.1f}/s", style="bold")
+        for mark in _shown(ledger.latency):
+            h = ledger.latency[mark]
+            if h.count:
+                line.append(f"  {mark} {h.quantile_ms(0.5):.1f} ms", style="cyan")
+        bad = ledger.dropped.total() + ledger.lost.total()
+        line.append(
+            f"  dropped {ledger.dropped.total()} lost {ledger.lost.total()}", style="bold red" if bad else "green"
+        )
+        if ledger.raw_only:
+            line.append(f"  raw only {ledger.raw_only.total()}", style="bold red")
+        return line
+
+
+def _shown(marks: Mapping[str, Any]) -> list[str]:
+    """Return the marks worth a place in the line: the last stage, the disk, the screen."""
+    ends = [m for m in marks if m not in ("received", "disk", "disk_raw", "display")][-1:]
+    return (ends or ["received"]) + [m for m in ("disk", "display") if m in marks]
+
+
+def print_summary(report: Mapping[str, Any]) -> None:
+    """Print the table that ends a run."""
+    frames = report["frames"]
+    table = Table(title=f"pellucid {report['version']}: {report['ended']}", title_justify="left", show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    counts = [f"{frames[k]} {k}" for k in ("produced", "received", "processed", "recorded", "displayed")]
+    table.add_row("frames", ", ".join(counts))
+    for state in ("raw_only", "dropped", "lost"):
+        for where, n in frames[state].items():
+            table.add_row(state.replace("_", " "), Text(f"{n} at {where}", style="yellow"))
+    bad = frames["unaccounted"]
+    table.add_row("unaccounted", Text(str(bad), style="bold red" if bad else "green"))
+    if not frames["totals_confirmed"]:
+        table.add_row("", Text("the camera's side went without its totals", style="yellow"))
+    for why, n in report["ignored_messages"].items():
+        table.add_row("ignored", Text(f"{n} messages: {why}", style="yellow"))
+    rate = report["throughput"]
+    table.add_row("throughput", f"{rate['frames_per_s']:.1f} frames/s, {rate['megabytes_per_s']:.1f} MB/s raw")
+    console.print(table)
+    marks = Table(title="latency from the camera, ms", title_justify="left")
+    for column in ("until", "p50", "p95", "p99", "max"):
+        marks.add_column(column, justify="left" if column == "until" else "right")
+    for mark, row in report["latency_ms"].items():
+        if row["n"]:
+            marks.add_row(mark, *(f"{row[k]:.2f}" for k in ("p50", "p95", "p99", "max")))
+    console.print(marks)

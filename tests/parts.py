@@ -1,0 +1,148 @@
+"""Parts for tests of the runtime, written as a user would write them: a source that counts, stages and sinks that fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import ClassVar
+
+import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Counting:
+    """Frames whose pixels are their number; lossless, or dropping where no slot is free."""
+
+    frames: int = 20
+    height: int = 64
+    width: int = 48
+    dtype: str = "uint16"
+    live: bool = False
+    every_s: float = 0.0
+    cameras: int = 1
+    shares_memory: ClassVar[bool] = False
+    passive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.finished = False
+        self._slots: list[deque[Slot]] = [deque() for _ in range(self.cameras)]
+        self._next = 0
+        self._stopped = False
+
+    def open(self) -> tuple[Stream, ...]:
+        spec = Spec((self.height, self.width), self.dtype)
+        return tuple(
+            Stream(spec, camera=f"cam{i}", index=i, pixel_um=0.1, exposure_ms=5.0) for i in range(self.cameras)
+        )
+
+    def start(self, rings, account) -> None:
+        self._account = account
+        assert len(rings) == self.cameras
+
+    def offer(self, slot: Slot) -> None:
+        self._slots[slot.stream.index].append(slot)
+
+    def read(self, timeout_s: float) -> Slot | None:
+        if self._stopped or self._next >= self.frames:
+            if not self.finished:
+                self._account.told(self._next)
+            self.finished = True
+            return None
+        if self.every_s:
+            time.sleep(self.every_s)
+        camera = self._next % self.cameras
+        if not self._slots[camera]:
+            if self.live:
+                self._account.missing(self._next, 1, "dropped", "ring")
+                self._next += 1
+            else:
+                time.sleep(0.001)
+            return None
+        slot = self._slots[camera].popleft()
+        now = now_ns()
+        slot.planes["raw"].fill(self._next + 1)
+        slot.info = FrameInfo(self._next, camera, camera_number=self._next, camera_ns=now, received_ns=now_ns())
+        self._next += 1
+        return slot
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def close(self) -> None:
+        for slots in self._slots:
+            slots.clear()
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Scale:
+    """Multiply; raise or return NaN from a given frame on; be slow."""
+
+    factor: float = 2.0
+    raise_at: int = -1
+    nan_at: int = -1
+    slow_s: float = 0.0
+    reads: str | None = None
+    writes: str | None = None
+    captures: ClassVar[bool] = True
+
+    def open(self, stream: Stream, given: Spec, device: str) -> Spec:
+        self._calls = -2  # the chain warms up with two
+        return Spec(given.shape, "float32", device)
+
+    def __call__(self, given, result) -> None:
+        result.copy_(given)
+        result.mul_(self.factor)
+        if self.slow_s:
+            time.sleep(self.slow_s)
+        if self.raise_at >= 0 and self._calls >= self.raise_at:
+            raise RuntimeError("the network is on fire")
+        if self.nan_at >= 0 and self._calls >= self.nan_at:
+            result[3, 5] = float("nan")
+        self._calls += 1
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Keep:
+    """Keep copies; be slow, stall or fail from a given write on."""
+
+    policy: str = "block"
+    early: bool = False
+    slow_s: float = 0.0
+    fail_at: int = -1
+    stall_at: int = -1
+
+    def __post_init__(self) -> None:
+        self.got: list[tuple[int, dict[str, np.ndarray]]] = []
+        self.go_on = threading.Event()
+        self.closed = 0
+
+    def open(self, streams, planes, run) -> None:
+        self.planes = planes
+
+    def write(self, slot: Slot, names: tuple[str, ...]) -> None:
+        if self.slow_s:
+            time.sleep(self.slow_s)
+        if len(self.got) == self.fail_at:
+            raise OSError(28, "No space left on device")
+        if len(self.got) == self.stall_at:
+            self.go_on.wait(30)
+        self.got.append((slot.info.seq, {n: slot.planes[n].copy() for n in names}))
+
+    def finish(self) -> None:
+        pass
+
+    def close(self, report) -> None:
+        self.closed += 1
+        self.report = report
+
+
+PELLUCID = {"sources": {"counting": Counting}, "stages": {"scale": Scale}, "sinks": {"keep": Keep}}
