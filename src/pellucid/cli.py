@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from pellucid.errors import PellucidError
 
@@ -157,14 +157,26 @@ def _with_limits(sets: list[str] | None, frames: int | None, seconds: float | No
     return out
 
 
+class _NotBegun(BaseException):
+    """Ctrl-C before the first frame; no `Exception`, so that nothing on its way takes it for a fault."""
+
+
 def _run_session(config: Any, *, leave: bool = True) -> None:
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
 
     session = make_session(config)
-    with _stop_on_interrupt(lambda: session.stop("stopped by Ctrl-C")):
+    opened = False
+
+    def interrupted() -> None:
+        if not opened:
+            raise _NotBegun  # nothing runs yet: leave the waiting for a camera or a sender
+        session.stop("stopped by Ctrl-C")
+
+    with _stop_on_interrupt(interrupted):
         try:
             session.open()
+            opened = True
             with LiveLine(session.ledger):
                 session.run()
         finally:
@@ -209,10 +221,14 @@ def main() -> None:
     except PellucidError as error:
         _fail(str(error))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except _NotBegun:
+        _fail("stopped before the run began; nothing was written")
+        sys.exit(0)
+    except (KeyboardInterrupt, Abort):
         sys.exit(130)
-    except click.ClickException as error:
-        command = error.ctx.command_path if getattr(error, "ctx", None) else "pellucid"  # type: ignore[attr-defined]
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "pellucid"
         _fail(f"{error.format_message()} Type: {command} --help")
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

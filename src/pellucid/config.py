@@ -19,12 +19,13 @@ from typing import Annotated, Any, Literal
 import tomlkit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
+from pydantic.fields import FieldInfo
 from tomlkit.exceptions import TOMLKitError
 
 from pellucid.errors import ConfigError, MissingExtra, did_you_mean
 from pellucid.protocols import Sink, Source, Stage
 
-__all__ = ["GROUPS", "Config", "SessionSettings", "installed", "keys_of"]
+__all__ = ["GROUPS", "Config", "SessionSettings", "build_source", "installed", "keys_of"]
 
 GROUPS = ("sources", "stages", "engines", "sinks")
 
@@ -56,6 +57,16 @@ class SessionSettings:
     stall_s: Annotated[float, Field(gt=0)] = 10.0
 
 
+def build_source(table: Mapping[str, Any], sets: Sequence[str] = ()) -> Source:
+    """Build one source from its table; `sets` change its keys (``"exposure_ms=20"``)."""
+    document = tomlkit.document()
+    document.update(table)
+    for change in sets:
+        _apply(document, change)
+    source: Source = _part("sources", document.unwrap(), "source", Path.cwd(), {})
+    return source
+
+
 def installed(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Return the parts of a group that are installed here, by kind."""
     return {e.name: e for e in sorted(importlib.metadata.entry_points(group=f"pellucid.{group}"))}
@@ -65,17 +76,11 @@ def keys_of(part: type) -> list[tuple[str, str, str]]:
     """Return ``(key, type, default)`` of every argument of a part, as text."""
     rows = []
     for f in fields(part):
-        if not f.init:
-            continue
-        if f.default is not MISSING:
-            default = repr(
-                getattr(f.default, "default", f.default) if "FieldInfo" in type(f.default).__name__ else f.default
-            )
-        elif f.default_factory is not MISSING:
-            default = repr(f.default_factory())
-        else:
-            default = "required"
-        rows.append((f.name, _plain(f.type), default))
+        if f.init:
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            if isinstance(default, FieldInfo):
+                default = MISSING if default.is_required() else default.get_default(call_default_factory=True)
+            rows.append((f.name, _plain(f.type), "required" if default is MISSING else repr(default)))
     return rows
 
 
@@ -274,8 +279,10 @@ def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
     if isinstance(at, list):
         _step(at, last, change, make=False)
         at[int(last)] = parsed
-    else:
+    elif isinstance(at, dict):
         at[last] = parsed
+    else:
+        raise ConfigError(f"--set {change}: there is no table to hold {last}")
 
 
 def _step(at: Any, step: str, change: str, *, make: bool) -> Any:

@@ -54,7 +54,7 @@ def relay(
     sender = connect([Feed(stream, {"raw": stream.spec}) for stream in streams])
     try:
         sender.open(wait_s)
-        tell(f"connected to {sender.endpoint}, pixels {'through shared memory' if sender.shared else 'in band'}")
+        tell(f"connected to {sender.endpoint}, pixels {'through shared memory' if sender.attached else 'in band'}")
         source.start(sender.rings, sender)
         _run(source, sender, stop, frames, once, tell)
     finally:

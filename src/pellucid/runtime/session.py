@@ -19,7 +19,8 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +134,7 @@ class Session:
             chain = Chain(stages, stream, self._device) if stages else None
             outputs = chain.open() if chain else {}
             self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs))
+        self._name_latencies()
         self._open_sinks(streams)
         for lane in self.lanes:
             lane.ring = SlotRing(
@@ -145,7 +147,6 @@ class Session:
             )
             if lane.chain is not None:
                 lane.chain.bind(lane.ring.slots, lane.results)
-        self._name_latencies()
 
     def _open_sinks(self, streams: Sequence[Stream]) -> None:
         run = {**self._facts, "ledger": self.ledger}
@@ -189,24 +190,18 @@ class Session:
         self._start_branches()
         housekeeping = threading.Thread(target=self._housekeep, name="pellucid housekeeping", daemon=True)
         housekeeping.start()
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        try:
-            self._began_ns = now_ns()
-            rings: list[Ring] = [self._ring(lane) for lane in self.lanes]
-            self.source.start(rings, self.ledger)
-            self._loop()
-        except PellucidError as error:
-            self._fail(error)
-        finally:
-            gc.unfreeze()
-            if collecting:
-                gc.enable()
-            self._finish()
-            self._over.set()
-            housekeeping.join()
+        with _no_collector():
+            try:
+                self._began_ns = now_ns()
+                rings: list[Ring] = [self._ring(lane) for lane in self.lanes]
+                self.source.start(rings, self.ledger)
+                self._loop()
+            except PellucidError as error:
+                self._fail(error)
+            finally:
+                self._finish()
+                self._over.set()
+                housekeeping.join()
         if self.error is not None:
             raise self.error
         assert self.report is not None
@@ -479,6 +474,21 @@ class Session:
                 lane.ring.close(stuck=stuck)
         if not stuck:
             self.lanes = []
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep the garbage collector out of the loop, and everything that exists already out of its sight."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def _timed(write: Any, took: Histogram) -> Any:

@@ -1,0 +1,71 @@
+"""Figures of this computer, each as a ratio within one run: machines are noisy, ratios less so."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from rich.table import Table
+
+from pellucid.errors import ConfigError
+from pellucid.terminal import console, say
+
+__all__ = ["run_benchmarks"]
+
+PARTS = ("wire", "path", "deconvolution")
+
+
+def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure, print a table and the same as JSON, and return it.
+
+    Parameters
+    ----------
+    quick
+        Fewer repetitions: seconds instead of a minute or two.
+    only
+        Some of ``wire``, ``path``, ``deconvolution``.
+
+    Raises
+    ------
+    ConfigError
+        Where another part is named.
+    """
+    parts = list(only or PARTS)
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(f"--only {part}: no such benchmark. Allowed: {', '.join(PARTS)}")
+    figures: dict[str, Any] = {"date": date.today().isoformat(), "hardware": _hardware()}
+    if "wire" in parts or "path" in parts:
+        from pellucid.bench.transport import measure_path, measure_wire
+
+        if "wire" in parts:
+            figures["wire"] = [measure_wire(side, quick) for side in (2048, 512)]
+        if "path" in parts:
+            figures["path"] = [measure_path(side, quick) for side in (2048, 512)]
+    if "deconvolution" in parts:
+        from pellucid.bench.deconvolution import measure_deconvolution
+
+        figures["deconvolution"] = measure_deconvolution(quick)
+    for title in ("wire", "path", "deconvolution"):
+        if title in figures:
+            _print(title, figures[title])
+    say(json.dumps(figures))
+    return figures
+
+
+def _hardware() -> dict[str, Any]:
+    from pellucid.runtime.report import hardware
+
+    return hardware("cpu") | {"machine": platform.machine()}
+
+
+def _print(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)

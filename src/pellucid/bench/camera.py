@@ -1,0 +1,68 @@
+"""The camera's process of the transport benchmarks: the same frames through the ring, or through plain pyzmq."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+
+import numpy as np
+import zmq
+
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.wire.sender import Feed, Sender
+
+FRAMES_IN_TURN = 4
+
+
+def _wait_for_turn(i: int, began_ns: int, fps: float) -> None:
+    if fps:
+        due = began_ns + round(i * 1e9 / fps)
+        while (left := due - now_ns()) > 0:
+            time.sleep(left * 1e-9)
+
+
+def ring(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> None:
+    """Send through the shared-memory ring, waiting for room."""
+    spec = Spec(frames[0].shape, str(frames[0].dtype))
+    sender = Sender(endpoint, [Feed(Stream(spec), {"raw": spec})], mode="lossless")
+    sender.open(30)
+    began = now_ns()
+    for i in range(count):
+        _wait_for_turn(i, began, fps)
+        while (slot := sender.free()) is None:
+            sender.poll(0.05)
+        begun = now_ns()
+        np.copyto(slot.planes["raw"], frames[i % FRAMES_IN_TURN])
+        slot.info = FrameInfo(i, camera_number=i, camera_ns=begun, received_ns=begun)
+        sender.commit(slot)
+        sender.poll(0)
+    sender.close()
+
+
+def plain(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> None:
+    """Send through PUSH over tcp with copy=False."""
+    context = zmq.Context()
+    socket = context.socket(zmq.PUSH)
+    socket.sndhwm = 4
+    socket.connect(endpoint)
+    began = now_ns()
+    for i in range(count):
+        _wait_for_turn(i, began, fps)
+        socket.send(struct.pack("<q", now_ns()), zmq.SNDMORE)
+        socket.send(frames[i % FRAMES_IN_TURN], copy=False)
+    socket.close(5000)
+    context.term()
+
+
+def main() -> None:
+    """``KIND ENDPOINT SIDE COUNT FPS``."""
+    kind, endpoint, side, count, fps = sys.argv[1:]
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 4096, (int(side), int(side))).astype(np.uint16) for _ in range(FRAMES_IN_TURN)]
+    (ring if kind == "ring" else plain)(endpoint, frames, int(count), float(fps))
+
+
+if __name__ == "__main__":
+    main()

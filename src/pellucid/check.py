@@ -1,0 +1,140 @@
+"""What ``pellucid check`` and ``pellucid list`` print; nothing is started here."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.table import Table
+
+from pellucid.config import GROUPS, Config, installed, keys_of
+from pellucid.errors import ConfigError, PellucidError
+from pellucid.protocols import RAW, Spec, Stage, Stream
+from pellucid.runtime.chain import Chain, pick_device
+from pellucid.terminal import console, say
+from pellucid.wire.memory import SlotLayout
+
+__all__ = ["check_config", "print_parts"]
+
+_DTYPES = ("uint8", "uint16", "uint32", "int16", "float32")
+
+
+def check_config(config: Config, shape: str, dtype: str) -> bool:
+    """Print what a run of this config would be; False where something is missing.
+
+    Parameters
+    ----------
+    config
+    shape, dtype
+        Of frames that only an opened camera could tell.
+    """
+    fine = True
+    device = pick_device(config.settings.device)
+    streams, known = _streams(config, shape, dtype)
+    rows = Table(show_header=False, box=None, pad_edge=False)
+    rows.add_column(style="dim")
+    rows.add_column()
+    rows.add_row("source", f"{config.kinds['source']}: {', '.join(f'{s.camera} {s.spec}' for s in streams)}")
+    if not known:
+        rows.add_row("", "assumed: only the opened camera or sender tells; change with --shape and --dtype")
+    rows.add_row("device", device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""))
+    host = on_device = 0
+    for stream in streams:
+        planes: dict[str, Spec] = {RAW: stream.spec}
+        stages = config.make_stages()
+        if stages:
+            chain = Chain(stages, stream, device)
+            try:
+                planes |= chain.open()
+                for row in chain.describe():
+                    rows.add_row("stage", f"{row['stage']}: {row['reads']} -> {row['writes']}")
+                on_device += sum(_tensor_bytes(stage) for stage in stages.values())
+            except PellucidError as error:
+                rows.add_row("stage", f"[red]{error}[/red]")
+                fine = False
+            finally:
+                chain.close()
+        host += SlotLayout(planes, config.settings.slots).nbytes
+        rows.add_row("planes", ", ".join(f"{n} {s} ({s.nbytes / 1e6:.1f} MB)" for n, s in planes.items()))
+    rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
+    free = psutil.virtual_memory().available
+    rows.add_row("memory", f"{host / 1e6:.0f} MB in {config.settings.slots} slots, {on_device / 1e6:.0f} MB in stages")
+    if host + on_device > free:
+        rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
+        fine = False
+    for line in _missing(config):
+        rows.add_row("missing", f"[red]{line}[/red]")
+        fine = False
+    console.print(rows)
+    say("nothing was started" if fine else "this would not run")
+    return fine
+
+
+def print_parts() -> None:
+    """Print every part that is installed, with its keys, types and defaults."""
+    for group in GROUPS:
+        parts = installed(group)
+        say(f"{group}{'' if parts else ': none installed'}")
+        for kind, entry in parts.items():
+            try:
+                part: type = entry.load()
+            except ImportError as error:
+                say(f"  {kind}: cannot be imported: {error}")
+                continue
+            first = (part.__doc__ or "").strip().splitlines()[:1]
+            say(f"  {kind}  {first[0] if first else ''}")
+            for key, kind_of, default in keys_of(part):
+                say(f"      {key}: {kind_of} = {default}" if default != "required" else f"      {key}: {kind_of}, required")
+
+
+def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...], bool]:
+    """Return the streams a source tells without starting anything, else assumed ones."""
+    if getattr(config.source, "passive", False):
+        try:
+            return config.source.open(), True
+        finally:
+            config.source.close()
+    match = re.fullmatch(r"(\d+)x(\d+)", shape)
+    if match is None or not all(int(n) for n in match.groups()):
+        raise ConfigError(f"--shape {shape}: give height and width in pixels, such as 2048x2048")
+    if dtype not in _DTYPES:
+        raise ConfigError(f"--dtype {dtype}: allowed are {', '.join(_DTYPES)}")
+    return (Stream(Spec((int(match[1]), int(match[2])), dtype)),), False
+
+
+def _missing(config: Config) -> list[str]:
+    """Name the packages that the parts of a config need and that are not installed."""
+    lines = []
+    for name, part in [("source", config.source), *config.sinks.items()]:
+        for module, extra in getattr(part, "needs", {}).items():
+            if importlib.util.find_spec(module) is None:
+                lines.append(f'{name} needs {module}. Type: pip install "pellucid\\[{extra}]"')
+    recorder = config.sinks.get("recorder")
+    path = getattr(recorder, "path", None)
+    if path is not None and "{" not in path and Path(path).exists():
+        lines.append(f'recorder: path = "{path}" exists and is never overwritten; give another')
+    return lines
+
+
+def _tensor_bytes(stage: Stage) -> int:
+    found: dict[int, int] = {}
+
+    def look(value: Any, depth: int) -> None:
+        if isinstance(value, torch.Tensor):
+            found[value.data_ptr()] = value.nbytes
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                look(item, depth)
+        elif isinstance(value, dict):
+            for item in value.values():
+                look(item, depth)
+        elif depth and hasattr(value, "__dict__"):
+            for item in vars(value).values():
+                look(item, depth - 1)
+
+    look(stage, 2)
+    return sum(found.values())
