@@ -1,0 +1,97 @@
+"""How stages are connected, bound and checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.errors import StageError
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.runtime.chain import Chain, connect, pick_device
+from pellucid.testing import LocalRing
+from tests.parts import Scale
+
+STREAM = Stream(Spec((40, 30), "uint16"))
+
+
+def bound(**stages: Scale) -> tuple[Chain, LocalRing]:
+    chain = Chain(stages, STREAM, "cpu")
+    outputs = chain.open()
+    ring = LocalRing(STREAM, 3, outputs)
+    chain.bind(ring.slots, tuple(outputs))
+    return chain, ring
+
+
+def go(chain: Chain, ring: LocalRing, index: int = 0, value: int = 7) -> str | None:
+    slot = ring.slots[index]
+    slot.planes["raw"].fill(value)
+    slot.info = FrameInfo(0, camera_ns=now_ns())
+    chain.submit(slot)
+    return chain.finish(slot)
+
+
+def test_names_connect_stages():
+    a, b, c = Scale(), Scale(), Scale()
+    assert connect([a]) == [("raw", "restored")]
+    assert connect([a, b, c]) == [("raw", "after stage 0"), ("after stage 0", "after stage 1"), ("after stage 1", "restored")]
+    with pytest.raises(StageError, match=r'stages\[1\] scale: reads = "nothing", but the planes there are raw'):
+        connect([a, Scale(reads="nothing")])
+    with pytest.raises(StageError, match="already there"):
+        connect([Scale(writes="x"), Scale(writes="x")])
+    with pytest.raises(StageError, match="already there"):
+        connect([Scale(writes="raw")])
+
+
+def test_results_lie_in_the_slot_of_their_frame():
+    chain, ring = bound(a=Scale(factor=3), b=Scale(factor=2))
+    for i in range(3):
+        assert go(chain, ring, i, i + 1) is None
+    for i, slot in enumerate(ring.slots):
+        np.testing.assert_array_equal(slot.planes["restored"], 6.0 * (i + 1))
+    chain.close()
+    ring.close()
+
+
+def test_warming_up_leaves_no_trace_in_the_memory():
+    chain, ring = bound(a=Scale())
+    assert not any(slot.planes["restored"].any() for slot in ring.slots)
+    chain.close()
+    ring.close()
+
+
+@pytest.mark.parametrize("at", ["a", "b"])
+def test_one_bad_pixel_of_any_stage_is_seen(at):
+    chain, ring = bound(a=Scale(nan_at=0 if at == "a" else -1), b=Scale(nan_at=0 if at == "b" else -1))
+    told = go(chain, ring)
+    assert told is not None
+    assert f"] {at} returned NaN" in told
+    chain.close()
+    ring.close()
+
+
+def test_a_stage_that_raises_is_named():
+    chain, ring = bound(a=Scale(), b=Scale(raise_at=0))
+    with pytest.raises(StageError, match=r"stages\[1\] b raised RuntimeError: the network is on fire"):
+        go(chain, ring)
+    chain.close()
+    ring.close()
+
+
+def test_steady_state_makes_no_tensor_of_a_frame_s_size():
+    chain, ring = bound(a=Scale())
+    pointers = {slot.planes["restored"].ctypes.data for slot in ring.slots}
+    for i in range(20):
+        go(chain, ring, i % 3)
+    assert {slot.planes["restored"].ctypes.data for slot in ring.slots} == pointers
+    chain.close()
+    ring.close()
+
+
+def test_devices():
+    assert pick_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == "cpu"
+        with pytest.raises(StageError, match="sees no CUDA device"):
+            pick_device("cuda")
