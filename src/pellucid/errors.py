@@ -96,6 +96,6 @@ def require(module: str, extra: str, needed_by: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f"{needed_by} needs the package {module.split('.')[0]}, which cannot be imported ({error}). "
+            f"{needed_by} needs the package {module.split('.', maxsplit=1)[0]}, which cannot be imported ({error}). "
             f'Type: pip install "pellucid[{extra}]"'
         ) from None

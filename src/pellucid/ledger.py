@@ -2,12 +2,13 @@
 
 A frame that arrived ends ``processed`` (every stage ran) or ``raw_only`` (it skipped the stages, with the
 place that made it so); one that did not arrive ends ``dropped`` (left out on purpose, by a policy) or
-``lost`` (nobody meant to), each with the place. Each counter has one thread that writes it, so nothing
-here takes a lock.
+``lost`` (nobody meant to), each with the place. What the loop's thread alone writes takes no lock; how an
+arrived frame ended is told by several threads and takes one.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from typing import Any
 
@@ -51,6 +52,7 @@ class Ledger:
         self._complete = True
         self.first_ns = 0
         self.last_ns = 0
+        self._ends = threading.Lock()
 
     def histogram(self, mark: str) -> Histogram:
         """Return the end-to-end latency of a mark, made at its first use (before the hot loop)."""
@@ -65,6 +67,15 @@ class Ledger:
             self.first_ns = info.received_ns
         self.last_ns = info.received_ns
         self.latency["received"].add(info.received_ns - info.camera_ns)
+
+    def ended(self, info: FrameInfo, state: str, where: str = "") -> None:
+        """Note how a frame that arrived ended: ``"processed"``, or ``"raw_only"`` and what made it so."""
+        info.state, info.where = state, where
+        with self._ends:
+            if state == "processed":
+                self.processed += 1
+            else:
+                self.raw_only[where] += 1
 
     def missing(self, first: int, count: int, state: str, where: str) -> None:
         """Count frames that did not arrive.
@@ -104,8 +115,8 @@ class Ledger:
         self.ignored[why] += 1
 
     def finish(self, info: FrameInfo) -> None:
-        """Take a frame whose slot is free again."""
-        if self.keep_rows:
+        """Take a frame whose slot is free again; one that was not taken in (state ``""``) has its row already."""
+        if self.keep_rows and info.state:
             self.rows.append(info)
 
     @property

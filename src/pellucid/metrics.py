@@ -47,8 +47,7 @@ class Histogram:
         self.count += 1
         if ns > 0:
             self.sum_ns += ns
-            if ns > self.max_ns:
-                self.max_ns = ns
+            self.max_ns = max(self.max_ns, ns)
 
     def quantile_ms(self, q: float) -> float:
         """Return the duration below which the share `q` lies, in ms, within 1%; nan while empty."""

@@ -58,8 +58,9 @@ def relay(
         source.start(sender.rings, sender)
         _run(source, sender, stop, frames, once, tell)
     finally:
-        source.close()
+        # First: a camera may take seconds to shut down, and the session waits for the totals.
         sender.close()
+        source.close()
     return sender
 
 

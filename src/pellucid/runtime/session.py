@@ -105,7 +105,6 @@ class Session:
         self._late: list[tuple[Branch, bool]] = []
         self._stop = threading.Event()
         self._ended = ""
-        self._began_ns = 0
         self._device = "cpu"
         self._opened: list[Sink] = []
         self._over = threading.Event()
@@ -192,7 +191,6 @@ class Session:
         housekeeping.start()
         with _no_collector():
             try:
-                self._began_ns = now_ns()
                 rings: list[Ring] = [self._ring(lane) for lane in self.lanes]
                 self.source.start(rings, self.ledger)
                 self._loop()

@@ -6,8 +6,10 @@ A block holds `slots` slots of one stream; a slot holds all its planes one after
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
+import threading
 from collections.abc import Mapping
 from multiprocessing import shared_memory
 from typing import Any
@@ -46,6 +48,33 @@ class SlotLayout:
         self.stride = at
         self.nbytes = HEADER + at * slots
 
+    @classmethod
+    def told(cls, planes: Mapping[str, Spec], offsets: Mapping[str, int], stride: int, slots: int) -> SlotLayout:
+        """Return another process's layout, of which only some planes are known here.
+
+        Parameters
+        ----------
+        planes
+            Name to Spec of the known ones.
+        offsets
+            Bytes from the start of a slot, for each of `planes`.
+        stride
+            Bytes from one slot to the next.
+
+        Raises
+        ------
+        ValueError
+            Where a plane would reach out of its slot.
+        """
+        for name, spec in planes.items():
+            if not 0 <= offsets[name] <= stride - spec.nbytes:
+                raise ValueError(f"plane {name} of {spec.nbytes} bytes at {offsets[name]} in a slot of {stride}")
+        layout = cls({}, 0)
+        layout.planes, layout.offsets = dict(planes), dict(offsets)
+        layout.stride, layout.slots = stride, slots
+        layout.nbytes = HEADER + stride * slots
+        return layout
+
     def views(self, buffer: memoryview | np.ndarray[Any, Any], index: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the planes of slot `index` as arrays over `buffer`."""
         if not 0 <= index < self.slots:
@@ -55,6 +84,19 @@ class SlotLayout:
             name: np.ndarray(spec.shape, spec.dtype, buffer=buffer, offset=base + self.offsets[name])
             for name, spec in self.planes.items()
         }
+
+
+class _Block(shared_memory.SharedMemory):
+    """Shared memory that can be closed while views of it live: the mapping then goes with the last of them."""
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except BufferError:
+            # The mapping does not need the file any more (Windows has none).
+            descriptor, self._fd = getattr(self, "_fd", -1), -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class SlotMemory:
@@ -70,13 +112,16 @@ class SlotMemory:
         16 random bytes at the start of a shared block.
     """
 
-    def __init__(self, layout: SlotLayout, shared: shared_memory.SharedMemory | None, owner: bool) -> None:
+    def __init__(self, layout: SlotLayout, shared: _Block | None, owner: bool) -> None:
         self.layout = layout
         self._shared = shared
         self._owner = owner
         self.buffer: np.ndarray[Any, Any] | None
         if shared is not None:
-            self.buffer = np.ndarray((layout.nbytes,), np.uint8, buffer=shared.buf)
+            assert shared.buf is not None
+            # frombuffer holds on to the mapping as long as a view lives; np.ndarray(buffer=...) would not, and
+            # a view used after `close` would end the process.
+            self.buffer = np.frombuffer(shared.buf, np.uint8, layout.nbytes)
             self.name = shared.name
         else:
             spare = np.zeros(layout.nbytes + ALIGN, np.uint8)
@@ -88,10 +133,10 @@ class SlotMemory:
     @classmethod
     def create(cls, layout: SlotLayout, *, shared: bool) -> SlotMemory:
         """Allocate a block and touch every page of it, so that no frame pays for the first touch."""
-        block: shared_memory.SharedMemory | None = None
+        block: _Block | None = None
         if shared:
             try:
-                block = shared_memory.SharedMemory(create=True, size=layout.nbytes)
+                block = _Block(create=True, size=layout.nbytes)
             except OSError as error:
                 raise WireError(
                     f"cannot get {layout.nbytes / 2**20:.0f} MiB of shared memory for {layout.slots} slots: {error}. "
@@ -111,6 +156,7 @@ class SlotMemory:
             block = _attach(name)
         except (OSError, ValueError):
             return None
+        assert block.buf is not None
         if block.size < layout.nbytes or bytes(block.buf[:16]) != nonce:
             block.close()
             return None
@@ -130,25 +176,36 @@ class SlotMemory:
             return
         if self._owner:
             self._shared.unlink()
-        try:
-            self._shared.close()
-        except BufferError:
-            # A view is still referenced somewhere: the mapping goes with the process. Keep the finaliser quiet.
-            self._shared.close = lambda: None  # type: ignore[method-assign]
+        self._shared.close()
         self._shared = None
 
 
-def _attach(name: str) -> shared_memory.SharedMemory:
+_ATTACHING = threading.Lock()
+
+
+def _attach(name: str) -> _Block:
     """Attach without becoming responsible for the block.
 
     Before Python 3.13 attaching registers the block with this process's resource tracker, which then
-    removes it from under its owner when this process ends (cpython issue 82300).
+    removes it from under its owner when this process ends (cpython issue 82300). To unregister afterwards
+    would strike out the owner's own entry where owner and guest share a process or a tracker, so the entry
+    is never made: the tracker's ``register`` is passed over for this thread and this call only.
     """
     if sys.version_info >= (3, 13):
-        return shared_memory.SharedMemory(name=name, track=False)
+        return _Block(name=name, track=False)
+    if sys.platform == "win32":
+        return _Block(name=name)
     from multiprocessing import resource_tracker
 
-    block = shared_memory.SharedMemory(name=name)
-    if sys.platform != "win32":
-        resource_tracker.unregister(block._name, "shared_memory")  # type: ignore[attr-defined]
-    return block
+    with _ATTACHING:
+        register, me = resource_tracker.register, threading.get_ident()
+
+        def elsewhere(name: str, rtype: str) -> None:
+            if threading.get_ident() != me:
+                register(name, rtype)
+
+        resource_tracker.register = elsewhere  # type: ignore[assignment]
+        try:
+            return _Block(name=name)
+        finally:
+            resource_tracker.register = register

@@ -1,0 +1,206 @@
+"""TIFF files: plain, ImageJ, OME, Micro-Manager stacks; one plane at a time."""
+
+from __future__ import annotations
+
+import math
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pellucid.errors import SourceError, did_you_mean
+from pellucid.protocols import Stream
+from pellucid.sources._stored import Grid, plane_spec
+
+__all__ = ["StoredTiff"]
+
+UNITS_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+"""Length units of ImageJ and OME, in micrometres; inches are left out, since they mean a printer."""
+
+
+class StoredTiff:
+    """One series of a TIFF file (see `pellucid.sources._stored.Stored`).
+
+    Where the pixels lie in one uncompressed run, they are read from the file straight into the slot; else
+    tifffile decodes page by page. Axes that a file does not name are taken as time.
+    """
+
+    def __init__(self, path: Path, dataset: str | int | None) -> None:
+        import tifffile
+
+        self._what = str(path)
+        try:
+            self._file = tifffile.TiffFile(path)
+        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
+            raise SourceError(f"{path} cannot be read as TIFF: {_line(error)}") from None
+        try:
+            self._series = self._choose(dataset)
+            self._open()
+        except (SourceError, KeyboardInterrupt):
+            self._file.close()
+            raise
+        except Exception as error:
+            # tifffile meets damage in many places and with many types of exception.
+            self._file.close()
+            raise SourceError(f"{path} is damaged: {_line(error)}") from None
+
+    def _choose(self, dataset: str | int | None) -> Any:
+        """Return the series that was asked for; the first one else."""
+        series = self._file.series
+        if not series:
+            raise SourceError(f"{self._what} holds no image")
+        names = [one.name for one in series]
+        if isinstance(dataset, str) and dataset in names:
+            return series[names.index(dataset)]
+        number = 0 if dataset is None else dataset
+        if isinstance(number, str):
+            hint = did_you_mean(number, names)
+            raise SourceError(f'{self._what} has no series "{number}".{hint} Its series: {", ".join(names)}')
+        if not 0 <= number < len(series):
+            raise SourceError(f"{self._what} has no series {number}: it has {len(series)}, counted from 0")
+        return series[number]
+
+    def _open(self) -> None:
+        series, what = self._series, self._what
+        axes, shape = series.axes, series.shape
+        keyframe = series.keyframe
+        if "S" in axes or int(keyframe.photometric) == 2:
+            raise SourceError(f"{what} is a colour picture ({axes} {shape}); only grey planes are replayed")
+        if axes[-2:] != "YX":
+            raise SourceError(f"{what} has the axes {axes}; planes (YX) must come last")
+        self.spec = plane_spec(shape[-2:], series.dtype, what)
+        names, sizes = _name_axes(axes[:-2], shape[:-2])
+        self._grid = Grid(names, sizes)
+        self.count = self._grid.count
+        self._plane_bytes = math.prod(shape[-2:]) * series.dtype.itemsize
+        self._find_pixels()
+        pixel_um, channels = self._metadata()
+        several = self._grid.channels > 1
+        self.streams = tuple(
+            Stream(
+                spec=self.spec,
+                camera=Path(what).stem,
+                channel="".join(channels[i : i + 1]) or (f"channel{i}" if several else "channel"),
+                index=i,
+                pixel_um=pixel_um,
+                bit_depth=8 * np.dtype(self.spec.dtype).itemsize if self.spec.dtype == "uint8" else None,
+                frames=self.count // self._grid.channels,
+                details={"file": what, "format": f"TIFF ({series.kind})", "stored_dtype": str(series.dtype)},
+            )
+            for i in range(self._grid.channels)
+        )
+
+    def _find_pixels(self) -> None:
+        """Decide how planes are read, and make sure that the last one is in the file."""
+        series = self._series
+        size = self._file.filehandle.size
+        self._offset: int | None = series.dataoffset
+        self._page_at, self._page = -1, np.empty(0)
+        if self._offset is not None:
+            there = max(0, size - self._offset) // self._plane_bytes
+            if there < self.count:
+                raise SourceError(f"{self._what} is cut short: {there} of {self.count} planes are there")
+            order = self._file.byteorder
+            native = order == ("<" if sys.byteorder == "little" else ">") or series.dtype.itemsize == 1
+            self._direct = native and series.dtype.name == self.spec.dtype
+            self._scratch = np.empty(self.spec.shape, series.dtype.newbyteorder(order))
+            return
+        self._per_page = math.prod(series.keyframe.shape[:-2])
+        if len(series.pages) * self._per_page < self.count:
+            raise SourceError(f"{self._what} is cut short: {len(series.pages)} pages for {self.count} planes")
+        for page in (series.pages[0], series.pages[len(series.pages) - 1]):
+            # A series over several files has its pages elsewhere: they are found out when they are read.
+            if page is not None and page.parent is self._file and page.dataoffsets:
+                ends = max(a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True))
+                if ends > size:
+                    raise SourceError(f"{self._what} is cut short: {size} bytes, the pixels need {ends}")
+
+    def locate(self, at: int) -> tuple[int, dict[str, int]]:
+        """Return stream and axes of frame `at`."""
+        return self._grid.locate(at)
+
+    def read(self, at: int, plane: np.ndarray[Any, Any]) -> None:
+        """Copy frame `at` into `plane`."""
+        number = self._grid.stored(self._grid.locate(at)[1])
+        try:
+            if self._offset is not None:
+                into = plane if self._direct and plane.flags.c_contiguous else self._scratch
+                handle: Any = self._file.filehandle
+                handle.seek(self._offset + number * self._plane_bytes)
+                got = handle.readinto(into.reshape(-1).view(np.uint8))
+                if got != self._plane_bytes:
+                    raise ValueError(f"{got} of {self._plane_bytes} bytes")
+            else:
+                page, within = divmod(number, self._per_page)
+                if page != self._page_at:
+                    self._page = self._series.pages[page].asarray().reshape(-1, *self.spec.shape)
+                    self._page_at = page
+                into = self._page[within]
+        except Exception as error:
+            raise SourceError(f"{self._what}: plane {number} cannot be read: {_line(error)}") from None
+        if into is not plane:
+            np.copyto(plane, into, casting="same_kind")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._page = np.empty(0)
+        self._file.close()
+
+    def _metadata(self) -> tuple[float | None, list[str]]:
+        """Return the pixel size in um and the names of the channels, as far as the file tells."""
+        file = self._file
+        if file.is_ome:
+            return _ome(file.ome_metadata or "", file.series.index(self._series))
+        summary = (file.micromanager_metadata or {}).get("Summary", {}) if file.is_micromanager else {}
+        if summary:
+            names = [str(name) for name in summary.get("ChNames") or []]
+            return float(summary.get("PixelSize_um") or 0) or None, names
+        if file.is_imagej:
+            return _imagej(file)
+        return None, []
+
+
+def _name_axes(axes: str, shape: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Return names among ``t p z c`` and sizes; what a file does not name is time, folded into one axis."""
+    known = {"T": "t", "Z": "z", "C": "c", "P": "p", "R": "p"}
+    names: list[str] = []
+    sizes: list[int] = []
+    for axis, size in zip(axes, shape, strict=True):
+        name = known.get(axis, "t")
+        if name in names:
+            if names[-1] != name:
+                raise SourceError(f"axes {axes}: which of them is time? Name them in the file (TZCYX)")
+            sizes[-1] *= size
+        else:
+            names.append(name)
+            sizes.append(size)
+    return names, sizes
+
+
+def _ome(xml: str, series: int) -> tuple[float | None, list[str]]:
+    images = [e for e in ET.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Image"]
+    if series >= len(images):
+        return None, []
+    pixels = next((e for e in images[series] if e.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return None, []
+    size, unit = pixels.get("PhysicalSizeX"), UNITS_UM.get(pixels.get("PhysicalSizeXUnit", "µm"))
+    channels = [e for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
+    names = [e.get("Name") or f"channel{i}" for i, e in enumerate(channels)]
+    return float(size) * unit if size and unit else None, names
+
+
+def _imagej(file: Any) -> tuple[float | None, list[str]]:
+    meta = file.imagej_metadata or {}
+    unit = UNITS_UM.get(str(meta.get("unit", "")).replace("\\u00B5", "µ"))
+    tag = file.pages[0].tags.get("XResolution")
+    if unit is None or tag is None or not tag.value[0]:
+        return None, []
+    return unit * tag.value[1] / tag.value[0], []
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
