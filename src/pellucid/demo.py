@@ -28,9 +28,11 @@ bind = "tcp://127.0.0.1:{port}"
 
 [[stages]]
 kind = "deconvolve"
-method = "richardson-lucy"
-iterations = 20
-psf = {{ kind = "gaussian", fwhm_px = 11.8 }}
+method = "wiener-butterworth"
+iterations = 3
+alpha = 0.001                 # beads without noise: undo more of the blur than in a noisy picture
+resolution_px = 6
+psf = {{ kind = "gaussian", fwhm_px = 10.6 }}
 
 [[sinks]]
 kind = "recorder"

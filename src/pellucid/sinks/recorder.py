@@ -55,7 +55,7 @@ class Recorder:
 
     path: str = "recordings/{time}"
     compression: Literal["none", "blosc-lz4", "blosc-zstd", "zstd"] = "none"
-    backend: Literal["zarrs-python", "tensorstore", "zarr-python"] = Field(default="zarrs-python")
+    backend: Literal["zarrs-python", "zarr-python"] = Field(default="zarrs-python")
     policy: ClassVar[str] = "block"
     early: ClassVar[bool] = True
 

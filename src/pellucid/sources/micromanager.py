@@ -162,17 +162,17 @@ class MicroManager:
         for key, value in self.properties.items():
             _set_property(core, devices, key, str(value))
         _refuse_crash(core, self.camera)
-        self._call(f"exposure_ms = {self.exposure_ms}", lambda: self._expose(core))
+        if self.exposure_ms is not None:
+            self._call(f"exposure_ms = {self.exposure_ms:g}", lambda: core.set_exposure(self.exposure_ms))
+            real_ms = core.get_exposure()
+            if abs(real_ms - self.exposure_ms) > 0.05 * self.exposure_ms:
+                raise SourceError(f"exposure_ms = {self.exposure_ms:g}: camera {self.camera} takes {real_ms:g} instead")
         if self.focus_um is not None:
             focus = core.get_focus_device()
             if not focus:
                 raise SourceError(f"focus_um = {self.focus_um:g}: the configuration has no focus device")
             self._call(f"focus_um = {self.focus_um:g}", lambda: core.set_position(focus, self.focus_um))
             self._call(f"focus_um = {self.focus_um:g}", lambda: core.wait_for_device(focus))
-
-    def _expose(self, core: Any) -> None:
-        if self.exposure_ms is not None:
-            core.set_exposure(self.exposure_ms)
 
     def _look(self, core: Any) -> Stream:
         components, depth, size = core.get_number_of_components(), core.get_image_bit_depth(), core.get_bytes_per_pixel()

@@ -1,0 +1,68 @@
+"""The window's process: ``python -m pellucid.viewer '{"title": ...}'``.
+
+It prints one line, the endpoint at which it takes frames, and lives until the run ends, the session dies,
+or somebody closes it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QApplication
+
+from pellucid.viewer.newest import Newest
+from pellucid.viewer.window import Look, ViewerWindow
+from pellucid.wire.receiver import Receiver
+
+LOOK_MS = 4
+"""Between two looks at the wire: a quarter of a frame at 60 Hz."""
+WAIT_S = 30.0
+STAY_MS = 3000
+"""A session that is gone leaves its last picture for so long, with the reason over it."""
+
+
+def main() -> int:
+    """Open the window and run it."""
+    told = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this window in its turn
+    app = QApplication(sys.argv[:1])
+    receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]))
+    print(receiver.endpoint, flush=True)
+    hello = receiver.accept(WAIT_S)
+    if hello is None:
+        receiver.close()
+        return 1
+    newest = Newest(receiver, hello)
+    look = Look(title=told["title"], size=tuple(told["size"]), contrast=told["contrast"])
+    window = ViewerWindow(newest.streams, newest.planes, look, on_drawn=newest.drawn, on_closed=app.quit)
+    window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)
+    if told["screenshot"]:
+        window.screenshot = Path(told["screenshot"])
+
+    ended = False
+
+    def tick() -> None:
+        nonlocal ended
+        newest.look(window.show_frame)
+        if newest.over and not ended:
+            ended = True
+            window.end(newest.over)
+            QTimer.singleShot(STAY_MS if receiver.state == "gone" else 0, window.close)
+
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.timeout.connect(tick)
+    timer.start(LOOK_MS)
+    window.show()
+    app.exec()
+    timer.stop()
+    newest.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Display limits of one plane: fixed, or following the picture slowly.
+
+Stretching every frame on its own makes a still specimen flicker, since the extremes of a noisy frame jump.
+Here the limits are percentiles of a subsample and approach their target with a time constant, so that the
+eye sees the specimen change and not the display. Nothing runs while a frame is drawn: the window learns
+a few times a second, between two frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Contrast", "Given", "contrast_for", "subsample"]
+
+Given = str | Sequence[float]
+"""``"auto"`` or ``[low, high]`` in the units of the plane."""
+
+
+def subsample(plane: np.ndarray[Any, Any], at_most: int = 32_768) -> np.ndarray[Any, Any]:
+    """Copy about `at_most` finite values of a plane, on a regular grid.
+
+    Parameters
+    ----------
+    plane
+        ``(y, x)``; left as it is, and not referred to by the result.
+    at_most
+        How many values are enough: the 99.9th percentile of 32,768 rests on 33 of them.
+    """
+    step = max(1, math.ceil(math.sqrt(plane.size / at_most)))
+    values = plane[::step, ::step].ravel()  # ravel of a strided view copies; of a whole plane it may not
+    if values.dtype.kind == "f":
+        return values[np.isfinite(values)]
+    return values.copy() if values.base is not None else values
+
+
+class Contrast:
+    """Limits of one plane.
+
+    Parameters
+    ----------
+    given
+        ``"auto"`` or ``[low, high]``.
+    low, high
+        Percentiles that automatic limits aim at.
+    tau_s
+        Time constant of the approach, in seconds; the first picture is taken over at once.
+
+    Attributes
+    ----------
+    auto : bool
+    limits : tuple of float, or None
+        ``(low, high)`` with ``low < high``; None until the first picture, where they are automatic.
+    """
+
+    def __init__(self, given: Given, low: float = 0.1, high: float = 99.9, tau_s: float = 1.5) -> None:
+        self.auto = isinstance(given, str)
+        self._given: tuple[float, float] | None = None
+        if not isinstance(given, str):
+            self._given = _apart(float(given[0]), float(given[1]))
+        self.limits = self._given
+        self._percentiles = (low, high)
+        self._tau_s = tau_s
+        self._learnt_ns = 0
+        self._sample: np.ndarray[Any, Any] | None = None
+
+    def learn(self, sample: np.ndarray[Any, Any], now_ns: int) -> bool:
+        """Move automatic limits towards those of `sample`; return whether they changed.
+
+        Parameters
+        ----------
+        sample
+            From `subsample`; kept, so that switching to automatic works while no frame comes.
+        now_ns
+            On the clock of `pellucid.metrics`.
+        """
+        self._sample = sample
+        if not self.auto or sample.size == 0:
+            return False
+        low, high = (float(v) for v in np.percentile(sample, self._percentiles))
+        before = self.limits
+        if before is None or not self._learnt_ns:
+            self.limits = _apart(low, high)
+        else:
+            part = -math.expm1(-max(0, now_ns - self._learnt_ns) * 1e-9 / self._tau_s)
+            self.limits = _apart(before[0] + (low - before[0]) * part, before[1] + (high - before[1]) * part)
+        self._learnt_ns = max(now_ns, 1)
+        return self.limits != before
+
+    def switch(self) -> None:
+        """Automatic on or off; off returns to the given limits, or holds the present ones where none were given."""
+        self.auto = not self.auto
+        if self.auto:
+            self._learnt_ns = 0  # asked for by hand: go there at once
+            if self._sample is not None:
+                self.learn(self._sample, 1)
+        elif self._given is not None:
+            self.limits = self._given
+
+
+def contrast_for(given: Given | Mapping[str, Given], plane: str) -> Contrast:
+    """Return the contrast of a plane from one value for all planes or a table; a plane left out is automatic."""
+    return Contrast(given.get(plane, "auto") if isinstance(given, Mapping) else given)
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Keep a flat picture from dividing by zero: the limits are at least a millionth of their size apart."""
+    return low, max(high, low + max(abs(low), abs(high), 1e-6) * 1e-6)

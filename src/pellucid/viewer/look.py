@@ -1,0 +1,30 @@
+"""Colours and type of the window: dark, so that eyes used to the dark of a microscope room stay so."""
+
+from __future__ import annotations
+
+__all__ = ["ACCENT", "BACK", "BAR", "LINE", "MUTED", "PANE", "STYLE", "TEXT", "WARN"]
+
+BACK = "#0b0d10"
+PANE = "#000000"
+BAR = "#12151a"
+LINE = "#232932"
+TEXT = "#dfe4ea"
+MUTED = "#8b96a3"
+ACCENT = "#6cc3b8"
+WARN = "#e6aa5c"
+
+FONT = '"Inter", "Segoe UI", "SF Pro Text", "Helvetica Neue", "Noto Sans", "DejaVu Sans"'
+
+STYLE = f"""
+QWidget#window {{ background: {BACK}; }}
+QFrame#header, QFrame#footer {{ background: {BAR}; border: 0; }}
+QFrame#header {{ border-bottom: 1px solid {LINE}; }}
+QFrame#footer {{ border-top: 1px solid {LINE}; }}
+QLabel {{ color: {TEXT}; font-family: {FONT}; font-size: 12px; background: transparent; }}
+QLabel#title {{ font-size: 14px; font-weight: 600; }}
+QLabel#muted {{ color: {MUTED}; }}
+QLabel#state {{ border-radius: 9px; padding: 2px 10px; font-size: 12px; }}
+QLabel#state[mood="good"] {{ color: {ACCENT}; background: #16302d; }}
+QLabel#state[mood="warn"] {{ color: {WARN}; background: #38290f; }}
+QLabel#state[mood="idle"] {{ color: {MUTED}; background: #1c2129; }}
+"""
