@@ -41,8 +41,9 @@ class SessionSettings:
     slots
         How many frames the session's memory holds; more ride out longer stalls of the disk.
     restore
-        ``"every"``: every frame is restored, and a chain slower than the camera holds the camera's side up;
-        ``"latest"``: raw goes on at full rate and the chain leaves out frames it has no time for.
+        ``"every"``: every frame is restored, and a chain slower than the camera holds the camera's side up, which
+        drops; ``"latest"``: raw goes on at full rate and the chain leaves out frames that it has no time for
+        (raw only, counted); ``"auto"``: latest for a camera, every for a source that waits.
     frames, seconds
         End of the run; without either it ends with the source, or when you stop it.
     stall_s
@@ -51,7 +52,7 @@ class SessionSettings:
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     slots: Annotated[int, Field(ge=3, le=4096)] = 16
-    restore: Literal["every", "latest"] = "every"
+    restore: Literal["auto", "every", "latest"] = "auto"
     frames: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 10.0

@@ -41,13 +41,14 @@ path = "{path}"
 [[sinks]]
 kind = "window"
 title = "pellucid demo: DemoCamera beads"
+max_fps = 20                  # leaves the processor to the deconvolution where the screen is drawn without a GPU
 
 [session]
 seconds = {seconds}
 """
 
 _FOCUS_UM = 10.0
-_EXPOSURE_MS = 20.0
+_EXPOSURE_MS = 30.0
 
 
 def demo_config(*, seconds: float, path: str, headless: bool) -> Config:

@@ -2,8 +2,8 @@
 
 ``block``: every slot, in order. The queue holds slots and so cannot outgrow the ring; a branch that is slow
 keeps slots away from the source, and the source drops or waits: the loss is where it can be counted.
-``latest``: one place. A newer slot takes it, the older one is let go and counted as skipped: what is shown
-is never old, and a window that stalls holds two slots at most.
+``latest``: a few places, one for a window. Where they are taken a newer slot takes that of the oldest, which is
+let go and counted as skipped: what is shown is never old, and a window that stalls holds two slots at most.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Branch:
         Called when the branch needs the slot no more.
     policy
         ``"block"`` or ``"latest"``.
+    depth
+        Places of a ``latest`` queue.
     on_error
         Called once, in the branch's thread, with the first error.
     on_skip
@@ -48,6 +50,7 @@ class Branch:
         release: Callable[[Slot], None],
         *,
         policy: str,
+        depth: int = 1,
         on_error: Callable[[str, BaseException], None],
         on_skip: Callable[[Slot], None] | None = None,
         counts: Counter[str] | None = None,
@@ -64,6 +67,7 @@ class Branch:
         self._on_skip = on_skip
         self._items: deque[tuple[Slot, Names]] = deque()
         self._some = threading.Condition()
+        self._depth = depth
         self._ending = False
         self._thread = threading.Thread(target=self._run, name=f"pellucid {name}", daemon=True)
         self._thread.start()
@@ -82,8 +86,8 @@ class Branch:
                 self.counts["lost" if self.policy == "block" else "skipped"] += 1
                 replaced = slot
             else:
-                if self.policy == "latest" and self._items:
-                    replaced, _ = self._items.pop()
+                if self.policy == "latest" and len(self._items) >= self._depth:
+                    replaced, _ = self._items.popleft()
                     self.counts["skipped"] += 1
                 self._items.append((slot, names))
                 self._some.notify()

@@ -8,7 +8,8 @@ chain of its stream: from then on its frames are *raw only*, the recording goes 
 
 Back-pressure is the ring and nothing else: whoever is slow keeps slots, the source runs out of them, and
 drops with a count or waits (see `ring`). With ``restore = "latest"`` the chain itself may skip frames when it
-is slower than the camera, so that raw still goes to the disk at full rate.
+is slower than the camera, so that raw still goes to the disk at full rate and what is shown stays live; so it is
+by default for a source that does not wait.
 
 The garbage collector is off within the loop; what it would do is done about once a second by a thread that
 also looks for sinks that stand still.
@@ -44,7 +45,7 @@ class Settings:
 
     device: str = "auto"
     slots: int = 16
-    restore: str = "every"
+    restore: str = "auto"
     frames: int | None = None
     seconds: float | None = None
     stall_s: float = 10.0
@@ -239,10 +240,18 @@ class Session:
                 f"chain{end}",
                 self._submitter(lane),
                 self._release,
-                policy="block" if self.settings.restore == "every" else "latest",
+                policy=self._chain_policy(),
+                # Deep enough for a chain that is late now and then, short enough to stay live.
+                depth=max(1, self.settings.slots // 4),
                 on_error=self._chain_broke,
                 on_skip=lambda slot: self._pass_raw(slot, "chain busy"),
             )
+
+    def _chain_policy(self) -> str:
+        wish = self.settings.restore
+        if wish == "auto":
+            wish = "latest" if self.source.live else "every"
+        return "block" if wish == "every" else "latest"
 
     def _loop(self) -> None:
         """Hot: until the source is finished, or the run is."""
