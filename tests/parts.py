@@ -1,4 +1,4 @@
-"""Parts for tests of the runtime, written as a user would write them: a source that counts, stages and sinks that fail."""
+"""Parts for tests, written as a user would write them: a source that counts, stages and sinks that fail."""
 
 from __future__ import annotations
 

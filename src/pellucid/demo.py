@@ -101,8 +101,8 @@ def demo_picture(folder: Path) -> Path:
 
     from pellucid.picture import before_after
 
-    raw = zarr.open_array(folder / "raw.ome.zarr" / "0", mode="r")
-    restored = zarr.open_array(folder / "restored.ome.zarr" / "0", mode="r")
+    raw: Any = zarr.open_array(folder / "raw.ome.zarr" / "0", mode="r")
+    restored: Any = zarr.open_array(folder / "restored.ome.zarr" / "0", mode="r")
     middle = raw.shape[0] // 2
     path = folder / "before-after.png"
     before_after(

@@ -43,7 +43,7 @@ def test_one_line_says_where_and_what(text, says):
 
 
 def test_a_missing_file_a_folder_and_a_picture(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read the config .*nothing.toml: No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read the config .*nothing\.toml: No such file"):
         Config.load(tmp_path / "nothing.toml")
     with pytest.raises(ConfigError, match="is a folder"):
         Config.load(tmp_path)
@@ -118,7 +118,8 @@ def test_reading_a_config_imports_no_vendor_sdk():
     code = (
         "import sys; from pellucid.config import Config;"
         f"Config.parse('''{SOURCE}sinks = [{{ kind = \"window\" }}, {{ kind = \"recorder\" }}]''');"
-        "print([m for m in ('pycromanager', 'pymmcore', 'vispy', 'PySide6', 'ome_writers', 'zarr') if m in sys.modules])"
+        "sdks = ('pycromanager', 'pymmcore', 'vispy', 'PySide6', 'ome_writers', 'zarr');"
+        "print([m for m in sdks if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -35,7 +35,11 @@ def go(chain: Chain, ring: LocalRing, index: int = 0, value: int = 7) -> str | N
 def test_names_connect_stages():
     a, b, c = Scale(), Scale(), Scale()
     assert connect([a]) == [("raw", "restored")]
-    assert connect([a, b, c]) == [("raw", "after stage 0"), ("after stage 0", "after stage 1"), ("after stage 1", "restored")]
+    assert connect([a, b, c]) == [
+        ("raw", "after stage 0"),
+        ("after stage 0", "after stage 1"),
+        ("after stage 1", "restored"),
+    ]
     with pytest.raises(StageError, match=r'stages\[1\] scale: reads = "nothing", but the planes there are raw'):
         connect([a, Scale(reads="nothing")])
     with pytest.raises(StageError, match="already there"):

@@ -185,7 +185,7 @@ def test_a_full_disk_ends_the_run_loudly():
 
 
 def test_a_stalled_recorder_ends_the_run_loudly():
-    config, session = run(
+    _, session = run(
         """
         source = { kind = "counting", frames = 500, live = true, every_s = 0.01 }
         sinks = [{ kind = "keep", stall_at = 3 }]
@@ -245,11 +245,12 @@ def test_an_existing_folder_is_not_touched(tmp_path):
 
 
 def test_what_fails_to_open_leaves_nothing_behind(tmp_path):
+    recorder = f'{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}'
     config = Config.parse(
         f"""
         plugins = ["{PARTS.as_posix()}"]
         source = {{ kind = "counting" }}
-        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}, {{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}]
+        sinks = [{recorder}, {recorder}]
         """
     )
     session = make_session(config)

@@ -11,6 +11,7 @@ import zmq
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.wire.copier import Copier
 from pellucid.wire.sender import Feed, Sender
 
 FRAMES_IN_TURN = 4
@@ -28,17 +29,20 @@ def ring(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> Non
     spec = Spec(frames[0].shape, str(frames[0].dtype))
     sender = Sender(endpoint, [Feed(Stream(spec), {"raw": spec})], mode="lossless")
     sender.open(30)
+    copier = Copier()
+    copier.open()
     began = now_ns()
     for i in range(count):
         _wait_for_turn(i, began, fps)
         while (slot := sender.free()) is None:
             sender.poll(0.05)
         begun = now_ns()
-        np.copyto(slot.planes["raw"], frames[i % FRAMES_IN_TURN])
+        copier.copy(slot.planes["raw"], frames[i % FRAMES_IN_TURN])
         slot.info = FrameInfo(i, camera_number=i, camera_ns=begun, received_ns=begun)
         sender.commit(slot)
         sender.poll(0)
     sender.close()
+    copier.close()
 
 
 def plain(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> None:
@@ -51,7 +55,7 @@ def plain(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> No
     for i in range(count):
         _wait_for_turn(i, began, fps)
         socket.send(struct.pack("<q", now_ns()), zmq.SNDMORE)
-        socket.send(frames[i % FRAMES_IN_TURN], copy=False)
+        socket.send(zmq.Frame(frames[i % FRAMES_IN_TURN].data, copy=False))
     socket.close(5000)
     context.term()
 

@@ -139,9 +139,7 @@ def _rounds(ways: dict[str, Callable[[], Round]], rounds: int) -> dict[str, Roun
     for _ in range(rounds):
         for name, way in ways.items():
             seen[name].append(way())
-    return {
-        name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in seen.items()
-    }
+    return {name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in seen.items()}
 
 
 def measure_wire(side: int, quick: bool) -> dict[str, Any]:

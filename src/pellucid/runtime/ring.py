@@ -63,9 +63,9 @@ class SlotRing:
             self._pin()
 
     def take(self) -> Slot | None:
-        """Return a free slot, or None."""
+        """Return a free slot, or None; the one that was used last, which may still be in a cache."""
         try:
-            return self._free.popleft()
+            return self._free.pop()
         except IndexError:
             return None
 

@@ -16,6 +16,8 @@ itself, without a copy.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import re
 import shutil
@@ -37,6 +39,8 @@ __all__ = ["Recorder"]
 
 _HOLD_NS = 1_000_000_000
 """A row waits so long for late marks (the window draws after the disk has the frame)."""
+_ROWS_HELD = 10_000
+"""So many rows wait for one with a smaller number; then they are written without it."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -76,6 +80,9 @@ class Recorder:
         self._ledger: Ledger | None = None
         self._made = False
         self._next_log_ns = 0
+        self._next_seq = 0
+        self._held: list[tuple[int, int, FrameInfo | dict[str, Any]]] = []
+        self._tie = itertools.count()
         self._wall_s = 0.0
         self._disk: Any = None
 
@@ -156,7 +163,7 @@ class Recorder:
             for writer in writers.values():
                 writer.finish(length, interval_s)
         self._writers = []
-        self._write_rows(now_ns())
+        self._write_rows(now_ns(), all_of_them=True)
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -178,19 +185,29 @@ class Recorder:
             return
         (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
-    def _write_rows(self, before_ns: int) -> None:
-        """Write the rows of frames that arrived before `before_ns`."""
+    def _write_rows(self, before_ns: int, *, all_of_them: bool = False) -> None:
+        """Write, in order of their numbers, the rows of frames that arrived before `before_ns`.
+
+        Frames are let go in another order (one that skips the stages overtakes those in them), but every
+        number gets its row, so the next one can be waited for.
+        """
         if self._ledger is None or self._log is None:
             return
-        rows = self._ledger.rows
-        lines = []
+        rows, held = self._ledger.rows, self._held
         while rows:
-            row = rows[0]
-            if isinstance(row, FrameInfo):
-                if row.received_ns > before_ns:
+            row = rows.popleft()
+            heapq.heappush(held, (row.seq if isinstance(row, FrameInfo) else row["seq"], next(self._tie), row))
+        lines = []
+        while held:
+            seq, _, row = held[0]
+            if not all_of_them:
+                young = isinstance(row, FrameInfo) and row.received_ns > before_ns
+                if young or (seq > self._next_seq and len(held) < _ROWS_HELD):
                     break
+            heapq.heappop(held)
+            if isinstance(row, FrameInfo):
                 row = self._row(row)
-            rows.popleft()
+            self._next_seq = max(self._next_seq, row.get("to_seq", seq) + 1)
             lines.append(json.dumps(row))
         if lines:
             self._log.write("\n".join(lines) + "\n")
