@@ -161,3 +161,35 @@ def test_python_reads_a_camera_in_this_process():
         seen = [(frame.info.camera_number, frame["restored"].shape) for frame in session]
     assert seen == [(i, (512, 512)) for i in range(8)]
     assert session.report["frames"]["unaccounted"] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a real file system of 12 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = sys.platform == "linux" and os.geteuid() == 0
+    if mounted:
+        mounted = not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(place)], check=False, capture_output=True
+        ).returncode
+    if not mounted:
+        pytest.skip("needs root on Linux, to mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_run_loudly_and_keeps_what_it_has(small_disk, tmp_path):
+    config = Path(__file__).parents[2] / "configs/simulated.toml"
+    run = start("run", str(config), "--set", f"sinks.0.path={(small_disk / 'rec').as_posix()}", cwd=tmp_path)
+    out, err = run.communicate(timeout=90)
+    assert run.returncode == 1, out + err
+    assert "Traceback" not in err
+    assert "No space left" in err
+    report = json.loads((small_disk / "rec/report.json").read_text())
+    assert report["frames"]["unaccounted"] == 0
+    assert report["sinks"]["recorder"]["lost"] > 0
+    written = [row for row in rows(small_disk / "rec") if row["index"] is not None]
+    assert len(written) == report["frames"]["recorded"] > 3
+    raw = zarr.open_array(small_disk / "rec/raw.ome.zarr/0", mode="r")
+    assert all(raw[row["index"]].any() for row in written)

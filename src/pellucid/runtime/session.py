@@ -469,8 +469,12 @@ class Session:
     def close(self) -> None:
         """Give everything back; safe at any time and more than once."""
         self.source.close()
+        faults = []
         for sink in self._opened:
-            sink.close(self.report)
+            try:
+                sink.close(self.report)
+            except Exception as error:
+                faults.append(error)
         self._opened.clear()
         # A sink that stands still inside its write keeps its view of the memory; the name goes all the same.
         stuck = any(branch.stalled_s() for branch in self._branches.values())
@@ -481,6 +485,9 @@ class Session:
                 lane.ring.close(stuck=stuck)
         if not stuck:
             self.lanes = []
+        if faults and self.error is None:
+            self.error = RunError(f"the end of the run could not be written: {faults[0]}")
+            raise self.error
 
 
 @contextmanager

@@ -39,6 +39,8 @@ __all__ = ["Recorder"]
 
 _HOLD_NS = 1_000_000_000
 """A row waits so long for late marks (the window draws after the disk has the frame)."""
+_RESERVE, _RESERVE_BYTES = ".reserve", 4 << 20
+"""Kept free while the run lasts, so that a disk that is full still takes the last rows and the report."""
 _ROWS_HELD = 10_000
 """So many rows wait for one with a smaller number; then they are written without it."""
 
@@ -113,6 +115,7 @@ class Recorder:
             ) from None
         self.folder = folder
         self._made = True
+        (folder / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
         (folder / "config.toml").write_text(run["config"], encoding="utf-8")
         self._log = (folder / "frames.jsonl").open("w", encoding="utf-8")
         ledger: Ledger = run["ledger"]
@@ -154,19 +157,28 @@ class Recorder:
             self._write_rows(now - _HOLD_NS)
 
     def finish(self) -> None:
-        """Close the arrays and write the last rows."""
+        """Close the arrays and write the last rows; all that can be closed is, then the first fault is raised."""
         ledger = self._ledger
+        if self.folder is not None:
+            (self.folder / _RESERVE).unlink(missing_ok=True)
+        faults: list[Exception] = []
         seconds = (ledger.last_ns - ledger.first_ns) * 1e-9 if ledger else 0.0
         interval_s = seconds / (ledger.received - 1) if ledger and ledger.received > 1 else None
         for writers in self._writers:
             length = writers[RAW].length
             for writer in writers.values():
-                writer.finish(length, interval_s)
+                try:
+                    writer.finish(length, interval_s)
+                except Exception as fault:
+                    faults.append(fault)
+                    writer.abandon()
         self._writers = []
         self._write_rows(now_ns(), all_of_them=True)
         if self._log is not None:
             self._log.close()
             self._log = None
+        if faults:
+            raise faults[0]
 
     def close(self, report: Mapping[str, Any] | None) -> None:
         """Write ``report.json``; without a report (the run never began) leave nothing behind."""
@@ -183,6 +195,7 @@ class Recorder:
         if report is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
+        (self.folder / _RESERVE).unlink(missing_ok=True)
         (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
     def _write_rows(self, before_ns: int, *, all_of_them: bool = False) -> None:
@@ -312,7 +325,12 @@ class _PlaneWriter:
         self._stream.close()
 
     def abandon(self) -> None:
-        self._stream.close()
+        """Close as far as it goes: what cannot be written now never can be."""
+        try:
+            self._stream.close()
+        except Exception:
+            # The first fault has been told; ome-writers would try again, aloud, when the interpreter ends.
+            self._stream._finalizer.detach()
 
     def _name_channel(self, name: str) -> None:
         tree = self._stream.get_metadata()
