@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from pellucid.errors import SinkError
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Slot, Spec, Stream
 
@@ -119,6 +120,7 @@ class Keep:
     slow_s: float = 0.0
     fail_at: int = -1
     stall_at: int = -1
+    fail_open: bool = False
 
     def __post_init__(self) -> None:
         self.got: list[tuple[int, dict[str, np.ndarray]]] = []
@@ -127,6 +129,8 @@ class Keep:
 
     def open(self, streams, planes, run) -> None:
         self.planes = planes
+        if self.fail_open:
+            raise SinkError("it is broken")
 
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         if self.slow_s:

@@ -186,6 +186,8 @@ class Config:
             kind = str(row.get("kind", "")) if isinstance(row, dict) else ""
             if headless and kind == "window":
                 continue
+            if kind == "recorder" and kind in sinks:
+                raise ConfigError(f"sinks[{i}]: a run has one recorder, which records every plane; remove this one")
             sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
         settings = _build(SessionSettings, tree.get("session", {}), "session", folder)
         return cls(

@@ -30,6 +30,7 @@ SOURCE = 'source = { kind = "simulated" }\n'
         (SOURCE + "stages = [{ kind = 'deconvolv' }]", r'stages\[0\].kind = "deconvolv": no such stage. Did you mean'),
         (SOURCE + "stages = [{ kind = 'deconvolve' }]", r"stages\[0\]: psf is missing"),
         (SOURCE + "sinks = ['null']", r"sinks\[0\] = 'null': a table with a kind is needed"),
+        (SOURCE + "sinks = [{ kind = 'recorder' }, { kind = 'recorder' }]", r"sinks\[1\]: a run has one recorder"),
         (SOURCE + "session = { device = 'gpu' }", r'session.device = "gpu": '),
         (SOURCE + "session = { slots = 1 }", r"session.slots = 1: "),
         (SOURCE + "plugins = ['nowhere.py']", r'plugins\[0\] = "nowhere.py": there is no such file'),

@@ -250,11 +250,11 @@ def test_what_fails_to_open_leaves_nothing_behind(tmp_path):
         f"""
         plugins = ["{PARTS.as_posix()}"]
         source = {{ kind = "counting" }}
-        sinks = [{recorder}, {recorder}]
+        sinks = [{recorder}, {{ kind = "keep", fail_open = true }}]
         """
     )
     session = make_session(config)
-    with pytest.raises(SinkError):
+    with pytest.raises(SinkError, match="keep: it is broken"):
         session.open()
     assert list(tmp_path.iterdir()) == []
 

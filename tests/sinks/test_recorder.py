@@ -18,7 +18,12 @@ from pellucid.sinks.recorder import Recorder
 from pellucid.testing import LocalRing
 
 STREAM = Stream(
-    Spec((32, 48), "uint16"), camera="Andor", channel="GFP", pixel_um=0.065, exposure_ms=20.0, details={"objective": "60x"}
+    Spec((32, 48), "uint16"),
+    camera="Andor",
+    channel="GFP",
+    pixel_um=0.065,
+    exposure_ms=20.0,
+    details={"objective": "60x"},
 )
 PLANES = {"raw": STREAM.spec, "restored": Spec((32, 48), "float32")}
 
@@ -27,7 +32,9 @@ def record(path: Path, *, frames: int = 6, skip: tuple[int, ...] = (), **keys) -
     recorder = Recorder(path=str(path), **keys)
     ledger = Ledger()
     ledger.histogram("received")
-    recorder.open([STREAM], [PLANES], {"config": "# a config\n", "config_sha256": "abc", "version": "9", "ledger": ledger})
+    recorder.open(
+        [STREAM], [PLANES], {"config": "# a config\n", "config_sha256": "abc", "version": "9", "ledger": ledger}
+    )
     ring = LocalRing(STREAM, 2, {"restored": PLANES["restored"]})
     rng = np.random.default_rng(0)
     for i in range(frames):

@@ -196,7 +196,8 @@ class Session:
                 self.source.start(rings, self.ledger)
                 self._loop()
             except PellucidError as error:
-                self._fail(error)
+                # The run had begun, so this is no mistake in its config, whatever the source calls it.
+                self._fail(RunError(f"the source broke off: {error}"))
             finally:
                 self._finish()
                 self._over.set()
