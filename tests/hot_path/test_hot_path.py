@@ -19,7 +19,8 @@ SRC = Path(pellucid.__file__).parent
 PARTS = Path(__file__).parents[1] / "parts.py"
 
 HOT = {
-    "runtime/session.py": ["_loop", "_take", "_spread"],
+    "runtime/session.py": ["_loop"],
+    "runtime/lane.py": ["take", "_submit", "_finish", "_spread"],
     "runtime/ring.py": ["take", "hold", "release"],
     "runtime/chain.py": ["submit", "finish"],
     "runtime/fanout.py": ["put", "_run"],

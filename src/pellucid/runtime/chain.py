@@ -98,6 +98,11 @@ class Chain:
         self.marks: list[Histogram] = [Histogram() for _ in stages]
         self._graph: _GraphRun | None = None
 
+    @property
+    def waits(self) -> bool:
+        """`submit` returns before the results are there."""
+        return self._cuda
+
     def open(self) -> dict[str, Spec]:
         """Open the stages and return the planes that come back to the host, in order.
 

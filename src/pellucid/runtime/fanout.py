@@ -104,13 +104,14 @@ class Branch:
         with self._some:
             self._ending = True
             self._some.notify()
-        deadline = now_ns() + round(timeout_s * 1e9)
-        while self._thread.is_alive() and now_ns() < deadline:
-            self._thread.join(0.05)
+        written, deadline = -1, 0
+        while self._thread.is_alive():
             # A queue that still moves is slow, not stalled: it gets its time.
-            if self.busy_since_ns and self.counts["written"] != getattr(self, "_seen", -1):
-                self._seen = self.counts["written"]
-                deadline = now_ns() + round(timeout_s * 1e9)
+            if self.counts["written"] != written:
+                written, deadline = self.counts["written"], now_ns() + round(timeout_s * 1e9)
+            elif now_ns() > deadline:
+                break
+            self._thread.join(0.05)
         if not self._thread.is_alive():
             return True
         with self._some:

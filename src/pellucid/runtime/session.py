@@ -1,9 +1,9 @@
 """The loop of a run: source -> ring -> recorder (raw) -> chain -> fan-out.
 
 One thread reads the source; it decides nothing and computes nothing, so the camera is never kept waiting by
-a stage. For every frame it (1) counts it, (2) gives the raw plane to the sinks that want it early (the
-recorder), and (3) hands the slot to the chain's thread. The chain runs the stages; a second thread waits for
-a GPU's results, checks them and gives the slot to all sinks. A stage that raises or returns NaN ends the
+a stage. For every frame its `lane` (1) counts it, (2) gives the raw plane to the sinks that want it early (the
+recorder), and (3) hands the slot to the chain's thread, which runs the stages, checks the results and gives the
+slot to all sinks. A stage that raises or returns NaN ends the
 chain of its stream: from then on its frames are *raw only*, the recording goes on, and one line says so.
 
 Back-pressure is the ring and nothing else: whoever is slow keeps slots, the source runs out of them, and
@@ -25,16 +25,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.errors import PellucidError, RunError, SinkError, StageError
+from pellucid.errors import PellucidError, RunError, SinkError
 from pellucid.ledger import Ledger
 from pellucid.metrics import Histogram, now_ns
-from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Spec, Stage, Stream
+from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
 from pellucid.runtime.chain import Chain, pick_device
 from pellucid.runtime.fanout import Branch
+from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
-from pellucid.runtime.ring import SlotRing
 
-__all__ = ["Lane", "Session", "Settings"]
+__all__ = ["Session", "Settings"]
 
 _WAIT_S = 0.05
 
@@ -49,20 +49,6 @@ class Settings:
     frames: int | None = None
     seconds: float | None = None
     stall_s: float = 10.0
-
-
-class Lane:
-    """What one stream runs on: its ring, its chain, and the names of its planes."""
-
-    def __init__(self, stream: Stream, chain: Chain | None, planes: Mapping[str, Spec]) -> None:
-        self.stream = stream
-        self.chain = chain
-        self.planes = dict(planes)
-        self.results = tuple(name for name in planes if name != RAW)
-        self.ring: SlotRing | None = None
-        self.chain_branch: Branch | None = None
-        self.finish_branch: Branch | None = None
-        self.raw_only = ""
 
 
 class Session:
@@ -133,20 +119,11 @@ class Session:
             stages: dict[str, Stage] = self._make_stages()
             chain = Chain(stages, stream, self._device) if stages else None
             outputs = chain.open() if chain else {}
-            self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs))
+            self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger))
         self._name_latencies()
         self._open_sinks(streams)
         for lane in self.lanes:
-            lane.ring = SlotRing(
-                lane.stream,
-                lane.planes,
-                self.settings.slots,
-                shared=self.source.shares_memory,
-                pinned=self._device.startswith("cuda"),
-                on_free=self.ledger.finish,
-            )
-            if lane.chain is not None:
-                lane.chain.bind(lane.ring.slots, lane.results)
+            lane.allocate(self.settings.slots, shared=self.source.shares_memory, pinned=self._device.startswith("cuda"))
 
     def _open_sinks(self, streams: Sequence[Stream]) -> None:
         run = {**self._facts, "ledger": self.ledger}
@@ -192,7 +169,7 @@ class Session:
         housekeeping.start()
         with _no_collector():
             try:
-                rings: list[Ring] = [self._ring(lane) for lane in self.lanes]
+                rings: list[Ring] = [lane.ring for lane in self.lanes]
                 self.source.start(rings, self.ledger)
                 self._loop()
             except PellucidError as error:
@@ -207,46 +184,23 @@ class Session:
         assert self.report is not None
         return self.report
 
-    def _ring(self, lane: Lane) -> SlotRing:
-        assert lane.ring is not None
-        return lane.ring
-
     def _start_branches(self) -> None:
+        sinks = []
         for name, sink in self.sinks.items():
-            counts = self.ledger.sinks.setdefault(name, Counter())
             branch = Branch(
                 name,
                 _timed(sink.write, self.ledger.duration[name]),
                 self._release,
                 policy=sink.policy,
                 on_error=self._sink_failed,
-                counts=counts,
+                counts=self.ledger.sinks.setdefault(name, Counter()),
             )
             self._branches[name] = branch
-            if sink.early:
-                self._early.append(branch)
-            self._late.append((branch, sink.early))
+            sinks.append((branch, sink.early))
         for lane in self.lanes:
-            if lane.chain is None:
-                continue
-            end = f" {lane.stream.index}" if len(self.lanes) > 1 else ""
-            lane.finish_branch = Branch(
-                f"results{end}",
-                self._finisher(lane),
-                self._release,
-                policy="block",
-                on_error=self._chain_broke,
-            )
-            lane.chain_branch = Branch(
-                f"chain{end}",
-                self._submitter(lane),
-                self._release,
-                policy=self._chain_policy(),
-                # Deep enough for a chain that is late now and then, short enough to stay live.
-                depth=max(1, self.settings.slots // 4),
-                on_error=self._chain_broke,
-                on_skip=lambda slot: self._pass_raw(slot, "chain busy"),
-            )
+            # Deep enough for a chain that is late now and then, short enough to stay live.
+            depth = max(1, self.settings.slots // 4)
+            lane.start(sinks, policy=self._chain_policy(), depth=depth, on_error=self._chain_broke)
 
     def _chain_policy(self) -> str:
         wish = self.settings.restore
@@ -257,8 +211,8 @@ class Session:
     def _loop(self) -> None:
         """Hot: until the source is finished, or the run is."""
         source, ledger, stop = self.source, self.ledger, self._stop
-        rings = [self._ring(lane) for lane in self.lanes]
         lanes = self.lanes
+        rings = [lane.ring for lane in lanes]
         limit = self.settings.frames
         until = round(self.settings.seconds * 1e9) + now_ns() if self.settings.seconds else None
         owned = [0] * len(rings)
@@ -285,7 +239,7 @@ class Session:
                     slot.info.state = ""
                     self._release(slot)
                 else:
-                    self._take(lanes[slot.stream.index], slot)
+                    lanes[slot.stream.index].take(slot)
             if stopping:
                 if now_ns() > deadline:
                     self._note("the source did not end within 10 s after it was told to stop")
@@ -302,90 +256,10 @@ class Session:
                 deadline = now_ns() + 10_000_000_000
                 source.stop()
 
-    def _take(self, lane: Lane, slot: Slot) -> None:
-        """Hot: send a frame that has just arrived on its ways."""
-        ring = self._ring(lane)
-        self.ledger.arrived(slot.info, lane.stream.spec.nbytes)
-        early = self._early
-        if early:
-            ring.hold(slot, len(early))
-            for branch in early:
-                branch.put(slot, (RAW,))
-        if lane.chain_branch is None:
-            slot.info.processed_ns = slot.info.received_ns
-            self.ledger.ended(slot.info, "processed")
-            self._spread(lane, slot, ())
-        elif lane.raw_only:
-            self._pass_raw(slot, lane.raw_only)
-        else:
-            ring.hold(slot)
-            lane.chain_branch.put(slot, ())
-        ring.release(slot)
-
-    def _spread(self, lane: Lane, slot: Slot, results: tuple[str, ...]) -> None:
-        """Hot: give a slot whose results are there to the sinks."""
-        slot.ready = (RAW, *results)
-        ring = self._ring(lane)
-        for branch, had_raw in self._late:
-            names = results if had_raw else slot.ready
-            if names:
-                ring.hold(slot)
-                branch.put(slot, names)
-
-    def _submitter(self, lane: Lane) -> Any:
-        chain, ring = lane.chain, self._ring(lane)
-        finish = lane.finish_branch
-        assert chain is not None
-        assert finish is not None
-
-        def submit(slot: Slot, _: tuple[str, ...]) -> None:
-            if lane.raw_only:
-                self._pass_raw(slot, lane.raw_only)
-                return
-            try:
-                chain.submit(slot)
-            except StageError as error:
-                self._end_chain(lane, str(error))
-                self._pass_raw(slot, lane.raw_only)
-                return
-            ring.hold(slot)
-            finish.put(slot, ())
-
-        return submit
-
-    def _finisher(self, lane: Lane) -> Any:
-        chain = lane.chain
-        assert chain is not None
-
-        def finish(slot: Slot, _: tuple[str, ...]) -> None:
-            try:
-                wrong = chain.finish(slot)
-            except StageError as error:
-                wrong = str(error)
-            if wrong is not None or lane.raw_only:
-                self._end_chain(lane, wrong or lane.raw_only)
-                self._pass_raw(slot, lane.raw_only)
-                return
-            slot.info.processed_ns = now_ns()
-            self.ledger.ended(slot.info, "processed")
-            self._spread(lane, slot, lane.results)
-
-        return finish
-
-    def _pass_raw(self, slot: Slot, where: str) -> None:
-        """Send a frame on without results, and say why."""
-        self.ledger.ended(slot.info, "raw_only", where)
-        self._spread(self.lanes[slot.stream.index], slot, ())
-
-    def _end_chain(self, lane: Lane, why: str) -> None:
-        if not lane.raw_only:
-            lane.raw_only = why
-            self._note(f"stream {lane.stream.index}: {why}. From here on it is raw only; recording goes on")
-
     # ---------------------------------------------------------------- what goes wrong
 
     def _release(self, slot: Slot) -> None:
-        self._ring(self.lanes[slot.stream.index]).release(slot)
+        self.lanes[slot.stream.index].ring.release(slot)
 
     def _note(self, text: str) -> None:
         self.ledger.notes.append(text)
@@ -424,9 +298,7 @@ class Session:
         ledger = self.ledger
         patience_s = 1.0 if self.error is not None else self.settings.stall_s
         for lane in self.lanes:
-            for branch in (lane.chain_branch, lane.finish_branch):
-                if branch is not None and not branch.drain(patience_s):
-                    self._note(f"{branch.name} did not end; {branch.counts['lost']} frames were left in it")
+            ledger.notes.extend(lane.drain(patience_s))
         for name, branch in self._branches.items():
             if not branch.drain(patience_s):
                 self._note(f"{name} did not end within {patience_s:g} s; {branch.counts['lost']} frames lost there")
@@ -443,7 +315,7 @@ class Session:
             ledger,
             {
                 "ended": self._ended or "the source ended",
-                "streams": [self._describe(lane) for lane in self.lanes],
+                "streams": [lane.describe() for lane in self.lanes],
                 "config_sha256": self._facts.get("config_sha256", ""),
                 "version": self._facts.get("version", ""),
                 "hardware": hardware(self._device),
@@ -453,19 +325,6 @@ class Session:
             self.error = RunError(
                 f"{self.report['frames']['unaccounted']} frames are unaccounted for (see report.json)"
             )
-
-    def _describe(self, lane: Lane) -> dict[str, Any]:
-        stream = lane.stream
-        return {
-            "camera": stream.camera,
-            "channel": stream.channel,
-            "planes": {name: str(spec) for name, spec in lane.planes.items()},
-            "pixel_um": stream.pixel_um,
-            "exposure_ms": stream.exposure_ms,
-            "details": dict(stream.details),
-            "stages": lane.chain.describe() if lane.chain else [],
-            "raw_only": lane.raw_only,
-        }
 
     def close(self) -> None:
         """Give everything back; safe at any time and more than once."""
@@ -480,10 +339,7 @@ class Session:
         # A sink that stands still inside its write keeps its view of the memory; the name goes all the same.
         stuck = any(branch.stalled_s() for branch in self._branches.values())
         for lane in self.lanes:
-            if lane.chain is not None:
-                lane.chain.close()
-            if lane.ring is not None:
-                lane.ring.close(stuck=stuck)
+            lane.close(stuck=stuck)
         if not stuck:
             self.lanes = []
         if faults and self.error is None:

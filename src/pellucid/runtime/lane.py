@@ -1,0 +1,198 @@
+"""The way of one stream's frames within a session: ring, chain, and on to the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pellucid.errors import StageError
+from pellucid.ledger import Ledger
+from pellucid.metrics import now_ns
+from pellucid.protocols import RAW, Slot, Spec, Stream
+from pellucid.runtime.chain import Chain
+from pellucid.runtime.fanout import Branch
+from pellucid.runtime.ring import SlotRing
+
+__all__ = ["Lane"]
+
+
+class Lane:
+    """What one stream runs on.
+
+    Parameters
+    ----------
+    stream
+    chain
+        Opened; None where there are no stages.
+    planes
+        Name to Spec, ``raw`` first: what a slot holds.
+    ledger
+
+    Attributes
+    ----------
+    raw_only : str
+        Why frames are not restored any more; empty while they are.
+    """
+
+    def __init__(self, stream: Stream, chain: Chain | None, planes: Mapping[str, Spec], ledger: Ledger) -> None:
+        self.stream = stream
+        self.chain = chain
+        self.planes = dict(planes)
+        self.raw_only = ""
+        self._results = tuple(name for name in planes if name != RAW)
+        self._ledger = ledger
+        self._ring: SlotRing | None = None
+        self._early: list[Branch] = []
+        self._late: list[tuple[Branch, bool]] = []
+        self._work: Branch | None = None
+        self._wait: Branch | None = None
+
+    @property
+    def ring(self) -> SlotRing:
+        """The stream's slots; after `allocate`."""
+        assert self._ring is not None
+        return self._ring
+
+    def allocate(self, slots: int, *, shared: bool, pinned: bool) -> None:
+        """Make the ring, and bind the chain to it."""
+        self._ring = SlotRing(
+            self.stream, self.planes, slots, shared=shared, pinned=pinned, on_free=self._ledger.finish
+        )
+        if self.chain is not None:
+            self.chain.bind(self._ring.slots, self._results)
+
+    def start(
+        self,
+        sinks: Sequence[tuple[Branch, bool]],
+        *,
+        policy: str,
+        depth: int,
+        on_error: Callable[[str, BaseException], None],
+    ) -> None:
+        """Connect to the sinks' branches (each with whether it wants raw early), and start the chain's thread."""
+        self._late = list(sinks)
+        self._early = [branch for branch, early in sinks if early]
+        if self.chain is None:
+            return
+        end = f" {self.stream.index}" if self.stream.index else ""
+        release = self.ring.release
+        if self.chain.waits:
+            self._wait = Branch(f"results{end}", self._finish, release, policy="block", on_error=on_error)
+        self._work = Branch(
+            f"chain{end}",
+            self._submit,
+            release,
+            policy=policy,
+            depth=depth,
+            on_error=on_error,
+            on_skip=lambda slot: self._pass_raw(slot, "chain busy"),
+        )
+
+    def take(self, slot: Slot) -> None:
+        """Hot: send a frame that has just arrived on its ways; raw to the recorder before any stage."""
+        ring, info = self.ring, slot.info
+        self._ledger.arrived(info, self.stream.spec.nbytes)
+        if self._early:
+            ring.hold(slot, len(self._early))
+            for branch in self._early:
+                branch.put(slot, (RAW,))
+        if self._work is None:
+            info.processed_ns = info.received_ns
+            self._ledger.ended(info, "processed")
+            self._spread(slot, ())
+        elif self.raw_only:
+            self._pass_raw(slot, self.raw_only)
+        else:
+            ring.hold(slot)
+            self._work.put(slot, ())
+        ring.release(slot)
+
+    def _submit(self, slot: Slot, names: tuple[str, ...]) -> None:
+        """Hot, in the chain's thread: run the stages, or start them on a GPU."""
+        assert self.chain is not None
+        if self.raw_only:
+            self._pass_raw(slot, self.raw_only)
+            return
+        try:
+            self.chain.submit(slot)
+        except StageError as error:
+            self._end_chain(str(error))
+            self._pass_raw(slot, self.raw_only)
+            return
+        if self._wait is None:
+            self._finish(slot, names)
+        else:
+            self.ring.hold(slot)
+            self._wait.put(slot, ())
+
+    def _finish(self, slot: Slot, _: tuple[str, ...]) -> None:
+        """Hot: look at the results and send them on. On a GPU in a thread of its own, which waits for them."""
+        assert self.chain is not None
+        try:
+            wrong = self.chain.finish(slot)
+        except StageError as error:
+            wrong = str(error)
+        if wrong is not None:
+            self._end_chain(wrong)
+        if self.raw_only:
+            self._pass_raw(slot, self.raw_only)
+            return
+        slot.info.processed_ns = now_ns()
+        self._ledger.ended(slot.info, "processed")
+        self._spread(slot, self._results)
+
+    def _spread(self, slot: Slot, results: tuple[str, ...]) -> None:
+        """Hot: give a slot whose results are there to the sinks."""
+        slot.ready = (RAW, *results)
+        for branch, had_raw in self._late:
+            names = results if had_raw else slot.ready
+            if names:
+                self.ring.hold(slot)
+                branch.put(slot, names)
+
+    def _pass_raw(self, slot: Slot, where: str) -> None:
+        """Send a frame on without results, and say why."""
+        self._ledger.ended(slot.info, "raw_only", where)
+        self._spread(slot, ())
+
+    def _end_chain(self, why: str) -> None:
+        if not self.raw_only:
+            self.raw_only = why
+            self._ledger.notes.append(
+                f"stream {self.stream.index}: {why}. From here on it is raw only; recording goes on"
+            )
+
+    def drain(self, patience_s: float) -> list[str]:
+        """Work off the chain; return what did not end."""
+        return [
+            f"{branch.name} did not end; {branch.counts['lost']} frames were left in it"
+            for branch in (self._work, self._wait)
+            if branch is not None and not branch.drain(patience_s)
+        ]
+
+    @property
+    def stuck(self) -> bool:
+        """A stage stands still within a frame."""
+        return any(branch is not None and branch.stalled_s() > 0 for branch in (self._work, self._wait))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the report says of this stream."""
+        stream = self.stream
+        return {
+            "camera": stream.camera,
+            "channel": stream.channel,
+            "planes": {name: str(spec) for name, spec in self.planes.items()},
+            "pixel_um": stream.pixel_um,
+            "exposure_ms": stream.exposure_ms,
+            "details": dict(stream.details),
+            "stages": self.chain.describe() if self.chain else [],
+            "raw_only": self.raw_only,
+        }
+
+    def close(self, *, stuck: bool) -> None:
+        """Close the stages and give the memory back; `stuck`: somebody still reads a slot."""
+        stuck = stuck or self.stuck
+        if self.chain is not None and not stuck:
+            self.chain.close()
+        if self._ring is not None:
+            self._ring.close(stuck=stuck)
