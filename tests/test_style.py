@@ -33,7 +33,7 @@ def test_no_vendor_sdk_outside_its_file():
         "pycromanager": {"sources/micromanager.py"},
         "mmpycorex": {"sources/micromanager.py"},
         "pymmcore": {"sources/micromanager.py"},
-        "ome_writers": {"sinks/recorder.py"},
+        "ome_writers": {"sinks/_planes.py"},
         "ndstorage": {"sources/_ndtiff.py"},
         "tensorrt": set(),
         "openvino": set(),

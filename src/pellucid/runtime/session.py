@@ -129,13 +129,13 @@ class Session:
         run = {**self._facts, "ledger": self.ledger}
         planes = [lane.planes for lane in self.lanes]
         for name, sink in self.sinks.items():
+            self._opened.append(sink)  # first, so that one that breaks off halfway is closed as well
             try:
                 sink.open(streams, planes, run)
             except PellucidError as error:
                 raise type(error)(f"{name}: {error}") from None
-            except OSError as error:
-                raise SinkError(f"{name}: {error}") from None
-            self._opened.append(sink)
+            except Exception as error:
+                raise SinkError(f"{name} cannot open: {type(error).__name__}: {error}") from error
 
     def _name_latencies(self) -> None:
         self.ledger.histogram("received")
