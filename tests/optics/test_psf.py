@@ -168,7 +168,9 @@ def test_files_are_read_freed_of_background_and_scaled(tmp_path, name, dtype):
     np.save(path, image) if name.endswith("npy") else tifffile.imwrite(path, image)
     psf = Measured(path=path).sample(None, WHERE)
     assert_usable(psf)
-    np.testing.assert_allclose(psf, gaussian() / gaussian().sum(), atol=1e-4)
+    cut = (33 - psf.shape[0]) // 2  # lines of zeros are taken off
+    wanted = gaussian()[cut : 33 - cut, cut : 33 - cut] / gaussian().sum()
+    np.testing.assert_allclose(psf, wanted, atol=1e-4)
 
 
 def test_axes_of_length_one_are_nothing(tmp_path):

@@ -22,6 +22,8 @@ __all__ = ["Gaussian", "Measured", "Psf", "Scalar"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(extra="forbid")
+WIDEST_PX = 1000
+"""Of a Gaussian's FWHM: wider is a slip of the unit, and would fill the memory before anybody sees it."""
 
 
 def _pixel(own: float | None, stream: float | None, where: str, why: str) -> float:
@@ -63,6 +65,11 @@ class Gaussian:
         if width is None:
             assert self.fwhm_um is not None
             width = self.fwhm_um / _pixel(self.pixel_um, pixel_um, where, "fwhm_um")
+        if width > WIDEST_PX:
+            raise StageError(
+                f"{where}: a Gaussian PSF {width:.6g} px wide; at most {WIDEST_PX} px."
+                " Give a smaller fwhm_px or fwhm_um, or mend pixel_um (micrometres in the specimen)"
+            )
         sigma = width / math.sqrt(8 * math.log(2))
         reach = max(1, math.ceil(4 * sigma))
         line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -115,15 +122,22 @@ class Scalar:
     def sample(self, pixel_um: float | None, where: str) -> np.ndarray[Any, Any]:
         """Return the PSF on the camera's pixels."""
         pixel = _pixel(self.pixel_um, pixel_um, where, 'kind = "scalar"')
-        light = widefield(
-            self.size_px,
-            pixel,
-            na=self.na,
-            wavelength_um=self.wavelength_nm * 1e-3,
-            index=self.index,
-            thickness_um=self.thickness_um,
-            defocus_um=self.defocus_um,
-        )
+        try:
+            light = widefield(
+                self.size_px,
+                pixel,
+                na=self.na,
+                wavelength_um=self.wavelength_nm * 1e-3,
+                index=self.index,
+                thickness_um=self.thickness_um,
+                defocus_um=self.defocus_um,
+            )
+        except ValueError as error:
+            raise StageError(
+                f"{where}: {error}, with pixel_um = {pixel:g}, size_px = {self.size_px}, thickness_um ="
+                f" {self.thickness_um:g}, defocus_um = {self.defocus_um:g}. Give smaller ones, or mend pixel_um"
+                " (micrometres in the specimen)"
+            ) from None
         return np.asarray(light, np.float32)
 
 

@@ -11,6 +11,8 @@ __all__ = ["widefield"]
 
 DEPTH_STEP_UM = 0.1
 """Distance of the planes that stand for a thick specimen; well below the depth of field of any dry lens."""
+LARGEST_GRID = 8191
+"""Side in px; the pupil then takes 1 GB and each depth some seconds."""
 
 
 def widefield(
@@ -48,6 +50,11 @@ def widefield(
     -------
     numpy.ndarray
         float64 ``(size_px, size_px)``, sum 1, symmetrical about its centre pixel.
+
+    Raises
+    ------
+    ValueError
+        Where the light spreads over so many pixels that the grid for it would not fit into memory.
     """
     fine = math.ceil(pixel_um * 4 * na / wavelength_um - 1e-9) | 1  # odd, so that the centre stays a centre
     step_um = pixel_um / fine
@@ -56,6 +63,8 @@ def widefield(
     cone_px = abs(depth_um).max() * na / math.sqrt(index**2 - na**2) / step_um
     # Room for the defocused cone: the discrete transform would fold it back into the picture.
     n = max(4 * size_px * fine, 2 * math.ceil(cone_px) + size_px * fine) | 1
+    if n > LARGEST_GRID:
+        raise ValueError(f"the PSF needs a grid of {n}x{n} px to be computed, at most {LARGEST_GRID} is possible")
     f = np.fft.fftfreq(n, step_um)
     k2 = f[:, None] ** 2 + f**2
     pupil = k2 <= (na / wavelength_um) ** 2

@@ -12,7 +12,7 @@ import numpy as np
 from pellucid.optics.projectors import fast_size
 from pellucid.optics.psf import Scalar
 
-__all__ = ["case", "draw", "expose", "thin_psf"]
+__all__ = ["case", "draw", "expose", "thin_lens", "thin_psf"]
 
 Image = np.ndarray[Any, Any]
 
@@ -59,13 +59,14 @@ def draw(shape: tuple[int, int], rng: np.random.Generator) -> Image:
     return np.asarray(_convolve(image.reshape(shape), np.outer(taps, taps) / taps.sum() ** 2), np.float32)
 
 
-def thin_psf(size: int = 65) -> Image:
-    """Return the PSF of the simulated microscope: NA 1.0 water lens, 520 nm, 0.1 um pixels, 2.5 um thick specimen.
+def thin_lens(size: int = 65) -> Scalar:
+    """Describe the simulated microscope: NA 1.0 water lens, 520 nm, 0.1 um pixels, 2.5 um thick specimen."""
+    return Scalar(na=1.0, wavelength_nm=520, index=1.33, pixel_um=0.1, thickness_um=2.5, size_px=size)
 
-    float32 ``(size, size)``, sum 1.
-    """
-    lens = Scalar(na=1.0, wavelength_nm=520, index=1.33, pixel_um=0.1, thickness_um=2.5, size_px=size)
-    return lens.sample(None, "thin_psf")
+
+def thin_psf(size: int = 65) -> Image:
+    """Return the PSF of `thin_lens`: float32 ``(size, size)``, sum 1."""
+    return thin_lens(size).sample(None, "thin_psf")
 
 
 def expose(image: Image, psf: Image, rng: np.random.Generator, photons: float = 100, read_noise: float = 2) -> Image:
