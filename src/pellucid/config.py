@@ -38,6 +38,9 @@ class SessionSettings:
     ----------
     device
         ``"auto"`` (the first CUDA device, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
+    threads
+        Of the stages on a CPU; None leaves one core to the camera, the disk and the window: threads that have
+        to wait for a busy core make a frame ten times slower, not a little.
     slots
         How many frames the session's memory holds; more ride out longer stalls of the disk.
     restore
@@ -51,6 +54,7 @@ class SessionSettings:
     """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     slots: Annotated[int, Field(ge=3, le=4096)] = 16
     restore: Literal["auto", "every", "latest"] = "auto"
     frames: Annotated[int, Field(ge=1)] | None = None

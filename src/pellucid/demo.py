@@ -45,6 +45,7 @@ max_fps = 20                  # leaves the processor to the deconvolution where 
 
 [session]
 seconds = {seconds}
+slots = 32
 """
 
 _FOCUS_UM = 10.0

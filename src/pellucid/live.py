@@ -62,7 +62,7 @@ def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -
         config.source,
         config.make_stages,
         {**config.sinks, **(extra_sinks or {})},
-        Settings(s.device, s.slots, s.restore, s.frames, s.seconds, s.stall_s),
+        Settings(s.device, s.threads, s.slots, s.restore, s.frames, s.seconds, s.stall_s),
         {"config": config.text, "config_sha256": config.sha256, "version": version},
     )
 

@@ -63,9 +63,13 @@ def _hardware() -> dict[str, Any]:
 
 
 def _print(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print a column for each case and a line for each figure."""
+    first, *figures = rows[0]
     table = Table(title=title, title_justify="left")
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="right")
+    table.add_column("")
     for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_column(str(row[first]), justify="right")
+    for key in figures:
+        values = [row[key] for row in rows]
+        table.add_row(key.replace("_", " "), *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values))
     console.print(table)

@@ -29,7 +29,7 @@ from pellucid.errors import PellucidError, RunError, SinkError
 from pellucid.ledger import Ledger
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
-from pellucid.runtime.chain import Chain, pick_device
+from pellucid.runtime.chain import Chain, pick_device, use_threads
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
@@ -44,6 +44,7 @@ class Settings:
     """The ``[session]`` part of a config; `pellucid.config` checks it."""
 
     device: str = "auto"
+    threads: int | None = None
     slots: int = 16
     restore: str = "auto"
     frames: int | None = None
@@ -114,6 +115,7 @@ class Session:
 
     def _open(self) -> None:
         self._device = pick_device(self.settings.device)
+        use_threads(self.settings.threads)
         streams = self.source.open()
         for stream in streams:
             stages: dict[str, Stage] = self._make_stages()
