@@ -133,8 +133,11 @@ def _is_array(folder: Path) -> bool:
 
 def _ome(folder: Path) -> dict[str, Any]:
     """Return the OME attributes of a group, of either version."""
-    attributes = _json(folder / "zarr.json").get("attributes", {})
-    return dict(attributes.get("ome", attributes)) or _json(folder / ".zattrs")
+    attributes = _json(folder / "zarr.json").get("attributes") or {}
+    ome = attributes.get("ome", attributes) if isinstance(attributes, dict) else None
+    if not isinstance(ome, dict):
+        raise SourceError(f"{folder / 'zarr.json'} is damaged: its attributes are no table")
+    return ome or _json(folder / ".zattrs")
 
 
 def _levels(image: Path, attributes: dict[str, Any]) -> tuple[list[str], float | None, Path]:

@@ -19,10 +19,10 @@ MARGIN = 64
 class Specimen:
     """Filaments that drift along one diagonal, and spots that drift along the other one at 0.6 of the speed.
 
-    Each layer lives on a torus. Its drawing is sharp and band-limited (Gaussian, sigma 0.7 px); the blurred
-    one is its convolution with a Gaussian PSF. Both are moved by phase ramps in Fourier space to each quarter
-    of a pixel, so a frame is two crops and a sum, without any interpolation, and the truth belongs to it
-    exactly.
+    Each layer lives on a torus. Its drawing is sharp (Gaussian, sigma 0.7 px) and moved to each quarter of a
+    pixel by a phase ramp in Fourier space; what that leaves below zero is cut off, and the light kept. The
+    blurred one is the convolution of just this drawing with a Gaussian PSF, so a frame is two crops and a sum,
+    without any interpolation, and the truth belongs to it exactly.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Specimen:
         peak = float(np.quantile(sum(np.fft.irfft2(one, self._field) for one in self._sharp), 0.999))
         self._sharp = [one / peak for one in self._sharp]
         self._psf = np.exp(-2 * (np.pi * fwhm_px / 2.3548) ** 2 * squared)
-        self._blurred = [[self._moved(i, phase, self._psf) for phase in range(PHASES)] for i in range(2)]
+        self._blurred = [[self._lens(self._drawn(i, phase)) for phase in range(PHASES)] for i in range(2)]
 
     def _filaments(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw smooth random walks, wrapped around the torus."""
@@ -79,11 +79,17 @@ class Specimen:
                 field += np.bincount(at.ravel(), (weight * sy * sx).ravel(), minlength=h * w)
         return field.reshape(h, w).astype(np.float32)
 
-    def _moved(self, layer: int, phase: int, otf: NDArray[np.float64] | float) -> NDArray[np.float32]:
-        """Return a layer, moved by `phase` steps of a fraction of a pixel along its path."""
+    def _drawn(self, layer: int, phase: int) -> NDArray[np.float32]:
+        """Return a sharp layer, moved by `phase` steps of a fraction of a pixel along its path."""
         sy, sx, _ = self._moves[layer]
         ramp = np.exp(-2j * np.pi * phase / PHASES * (sy * self._ky + sx * self._kx))
-        image = np.fft.irfft2(self._sharp[layer] * otf * ramp, self._field)
+        image = np.maximum(np.fft.irfft2(self._sharp[layer] * ramp, self._field), 0)
+        image *= self._sharp[layer][0, 0].real / image.sum()
+        return image.astype(np.float32)
+
+    def _lens(self, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the PSF makes of a drawing."""
+        image = np.fft.irfft2(np.fft.rfft2(drawn) * self._psf, self._field)
         return np.maximum(image, 0).astype(np.float32)
 
     def place(self, layer: int, number: int) -> tuple[int, int, int]:
@@ -105,7 +111,7 @@ class Specimen:
         part = np.empty(self.shape, np.float32)
         for layer in range(2):
             phase, y, x = self.place(layer, number)
-            self._crop(self._moved(layer, phase, 1.0), y, x, part)
+            self._crop(self._drawn(layer, phase), y, x, part)
             out += part
         return out
 

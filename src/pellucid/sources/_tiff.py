@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ __all__ = ["StoredTiff"]
 UNITS_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 """Length units of ImageJ and OME, in micrometres; inches are left out, since they mean a printer."""
 
+BROKEN = ("page offset", "offset to page", "circular reference", "corrupted")
+"""Of what tifffile says and goes on after: where these words stand, pages are missing."""
+
 
 class StoredTiff:
     """One series of a TIFF file (see `pellucid.sources._stored.Stored`).
@@ -32,20 +37,23 @@ class StoredTiff:
         import tifffile
 
         self._what = str(path)
-        try:
-            self._file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-            raise SourceError(f"{path} cannot be read as TIFF: {_line(error)}") from None
-        try:
-            self._series = self._choose(dataset)
-            self._open()
-        except (SourceError, KeyboardInterrupt):
-            self._file.close()
-            raise
-        except Exception as error:
-            # tifffile meets damage in many places and with many types of exception.
-            self._file.close()
-            raise SourceError(f"{path} is damaged: {_line(error)}") from None
+        # tifffile meets damage in many places and with many types of exception.
+        with _complaints() as complaints:
+            try:
+                self._file = tifffile.TiffFile(path)
+            except Exception as error:
+                raise SourceError(f"{path} cannot be read as TIFF: {_line(error)}") from None
+            try:
+                self._series = self._choose(dataset)
+                self._open()
+                if complaints:
+                    raise SourceError(f"{path} is damaged or cut short: {_line(complaints[0])}")
+            except (SourceError, KeyboardInterrupt):
+                self._file.close()
+                raise
+            except Exception as error:
+                self._file.close()
+                raise SourceError(f"{path} is damaged: {_line(error)}") from None
 
     def _choose(self, dataset: str | int | None) -> Any:
         """Return the series that was asked for; the first one else."""
@@ -108,6 +116,7 @@ class StoredTiff:
             self._direct = native and series.dtype.name == self.spec.dtype
             self._scratch = np.empty(self.spec.shape, series.dtype.newbyteorder(order))
             return
+        len(self._file.pages)  # goes through all pages, and complains where their chain is broken
         self._per_page = math.prod(series.keyframe.shape[:-2])
         if len(series.pages) * self._per_page < self.count:
             raise SourceError(f"{self._what} is cut short: {len(series.pages)} pages for {self.count} planes")
@@ -163,6 +172,27 @@ class StoredTiff:
         return None, []
 
 
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs of missing pages; it plays what is left, which would look like a whole file."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if any(words in text for words in BROKEN):
+                found.append(text)
+
+    logger, collect = logging.getLogger("tifffile"), Collect(logging.ERROR)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(collect)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collect)
+        logger.propagate = propagates
+
+
 def _name_axes(axes: str, shape: Sequence[int]) -> tuple[list[str], list[int]]:
     """Return names among ``t p z c`` and sizes; what a file does not name is time, folded into one axis."""
     known = {"T": "t", "Z": "z", "C": "c", "P": "p", "R": "p"}
@@ -202,5 +232,5 @@ def _imagej(file: Any) -> tuple[float | None, list[str]]:
     return unit * tag.value[1] / tag.value[0], []
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | str) -> str:
     return " ".join(str(error).split()) or type(error).__name__

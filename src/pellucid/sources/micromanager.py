@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from pellucid.errors import SourceError, did_you_mean, require
+from pellucid.errors import PellucidError, SourceError, require
 from pellucid.metrics import now_ns
 from pellucid.protocols import Account, FrameInfo, Ring, Slot, Spec, Stream
+from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, tag, text
+from pellucid.sources._paths import from_folder
+from pellucid.sources._stamps import Stamps
 
 __all__ = ["MicroManager"]
 
@@ -26,7 +28,11 @@ FULL = 0.9
 LOOK_S = 0.0005
 """Between two looks at an empty buffer: short against a frame, long against a core's time."""
 
-_TYPES = {"GRAY8": "uint8", "GRAY16": "uint16", "GRAY32": "uint32"}
+FEWEST = 4
+"""Frames that the core's buffer must hold, so that one slow read is not an overflow yet."""
+
+_KINDS = {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}
+"""Bytes of a pixel, and the core's name for grey pixels of that size."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
@@ -40,7 +46,8 @@ class MicroManager:
     Parameters
     ----------
     config
-        A ``.cfg`` file, or ``"demo"`` for the DemoCamera of mm-test-adapters.
+        A ``.cfg`` file, seen from the folder of the config that names it; or ``"demo"`` for the DemoCamera of
+        mm-test-adapters.
     adapters
         Folder of the device adapters; None: those of mm-test-adapters for the demo, else the installed
         Micro-Manager's.
@@ -61,7 +68,14 @@ class MicroManager:
     pixel_um
         Size of a pixel in the specimen; None: as the configuration has it, if it has.
     float32
-        The camera's 32-bit pixels are floating point (the core does not say).
+        The camera's 32-bit pixels are floating point; None: they are if it is a DemoCamera. The core hands both
+        kinds out as whole numbers and does not say which they are.
+
+    Raises
+    ------
+    SourceError
+        From ``open`` where the core refuses something; from ``read`` where the camera stops by itself, or gives
+        other frames than it said.
     """
 
     config: str
@@ -74,8 +88,20 @@ class MicroManager:
     focus_um: float | None = None
     channel: str = "Default"
     pixel_um: Annotated[float, Field(gt=0)] | None = None
-    float32: bool = False
+    float32: bool | None = None
     needs: ClassVar[dict[str, str]] = {"pycromanager": "micromanager", "pymmcore": "micromanager"}
+    passive: ClassVar[bool] = False
+    """``open`` starts devices, so `pellucid check` leaves it alone."""
+
+    @field_validator("config")
+    @classmethod
+    def _config_file(cls, config: str, info: ValidationInfo) -> str:
+        return config if config == "demo" else str(from_folder(Path(config), info))
+
+    @field_validator("adapters")
+    @classmethod
+    def _adapters_folder(cls, adapters: Path | None, info: ValidationInfo) -> Path | None:
+        return None if adapters is None else from_folder(adapters, info)
 
     def __post_init__(self) -> None:
         self.shares_memory = False
@@ -86,10 +112,15 @@ class MicroManager:
         self._slots: deque[Slot] = deque()
         self._stream: Stream | None = None
         self._account: Account | None = None
+        self._kind = ""
+        self._size = ("", "")
         self._seq = 0
         self._expected = 0
-        self._popped = 0
-        self._wall_ns = 0
+        self._given = 0
+        self._full = 1
+        self._stamps = Stamps()
+        self._nbytes = 0
+        self._unsure = False
         self._stopping = False
 
     # ---------------------------------------------------------------- open
@@ -109,59 +140,44 @@ class MicroManager:
         pymmcore = require("pymmcore", "micromanager", 'source "micromanager"')
         if mmpycorex.is_pymmcore_active():
             raise SourceError("a Micro-Manager core runs in this process already; close the session that has it")
-        adapters, config = self._find(mmpycorex)
+        adapters, config = find_core(self.config, self.adapters, mmpycorex)
+        self.finished = self._stopping = False
+        self._seq = self._given = 0
+        self._unsure = False
         try:
             pycromanager.start_headless(
                 str(adapters), str(config), python_backend=True, buffer_size_mb=self.buffer_mb, debug=False
             )
             self._core = pycromanager.Core()
         except Exception as error:
-            mmpycorex.terminate_core_instances()
-            raise SourceError(f'config = "{self.config}": Micro-Manager cannot load it: {_text(error)}') from None
+            end_core()
+            raise SourceError(f'config = "{self.config}": Micro-Manager cannot load it: {text(error)}') from None
         self._metadata = pymmcore.Metadata
+        self._camera_type = pymmcore.CameraDevice
         try:
             self._prepare(self._core)
             self._stream = self._look(self._core)
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, PellucidError) or not isinstance(error, Exception):
+                raise
+            raise SourceError(f"camera {self.camera}: Micro-Manager refuses: {text(error)}") from None
         return (self._stream,)
-
-    def _find(self, mmpycorex: Any) -> tuple[Path, Path]:
-        if self.config == "demo":
-            demo = require("mm_test_adapters", "demo", 'config = "demo"')
-            adapters = Path(self.adapters or demo.device_adapter_path())
-            return adapters, Path(demo.device_adapter_path()) / "MMConfig_demo.cfg"
-        config = Path(self.config).absolute()
-        if not config.is_file():
-            raise SourceError(f'config = "{self.config}": there is no such file. Give a .cfg, or "demo"')
-        if self.adapters is not None:
-            if not self.adapters.is_dir():
-                raise SourceError(f'adapters = "{self.adapters}": there is no such folder')
-            return self.adapters.absolute(), config
-        try:
-            found = mmpycorex.find_existing_mm_install()
-        except Exception:
-            found = None
-        if not found:
-            raise SourceError(
-                'adapters: no installed Micro-Manager was found. Give its folder, such as adapters = "C:/Program '
-                'Files/Micro-Manager-2.0"'
-            )
-        return Path(found), config
 
     def _prepare(self, core: Any) -> None:
         devices = list(core.get_loaded_devices())
+        cameras = list(core.get_loaded_devices_of_type(self._camera_type))
         if self.camera is not None:
-            if self.camera not in devices:
-                raise SourceError(_no_such("camera", self.camera, devices))
+            if self.camera not in cameras:
+                raise SourceError(no_such("camera", self.camera, cameras))
             core.set_camera_device(self.camera)
         self.camera = core.get_camera_device()
         if not self.camera:
-            raise SourceError(f'config = "{self.config}" names no camera. Give camera = one of {", ".join(devices)}')
+            say = f'. Say which one: camera = "{cameras[0]}"' if cameras else ""
+            raise SourceError(f'config = "{self.config}" names no camera. Its cameras: {listed(cameras)}{say}')
         for key, value in self.properties.items():
-            _set_property(core, devices, key, str(value))
-        _refuse_crash(core, self.camera)
+            set_property(core, devices, key, str(value))
+        refuse_crash(core, self.camera)
         if self.exposure_ms is not None:
             self._call(f"exposure_ms = {self.exposure_ms:g}", lambda: core.set_exposure(self.exposure_ms))
             real_ms = core.get_exposure()
@@ -175,7 +191,11 @@ class MicroManager:
             self._call(f"focus_um = {self.focus_um:g}", lambda: core.wait_for_device(focus))
 
     def _look(self, core: Any) -> Stream:
-        components, depth, size = core.get_number_of_components(), core.get_image_bit_depth(), core.get_bytes_per_pixel()
+        components, depth, size = (
+            core.get_number_of_components(),
+            core.get_image_bit_depth(),
+            core.get_bytes_per_pixel(),
+        )
         if components != 1:
             raise SourceError(
                 f"camera {self.camera} gives {components} colours a pixel, which cannot be restored yet. "
@@ -183,10 +203,24 @@ class MicroManager:
             )
         if size not in (1, 2, 4):
             raise SourceError(f"camera {self.camera} gives {size} bytes a pixel; allowed are 1, 2 and 4")
-        dtype = {1: "uint8", 2: "uint16", 4: "float32" if self.float32 else "uint32"}[size]
+        channels = core.get_number_of_camera_channels()
+        if channels != 1:
+            names = [core.get_camera_channel_name(i) for i in range(channels)]
+            raise SourceError(
+                f"camera {self.camera} is {channels} cameras in one ({listed(names)}), whose frames come mixed. "
+                'Say which one: camera = "..."'
+            )
+        library = core.get_device_library(self.camera)
+        floats = library == "DemoCamera" if self.float32 is None else self.float32
+        dtype = {1: "uint8", 2: "uint16", 4: "float32" if floats else "uint32"}[size]
+        self._kind = _KINDS[size]
+        self._size = (str(core.get_image_height()), str(core.get_image_width()))
+        self._reserve(core)
         pixel_um = self.pixel_um or core.get_pixel_size_um() or None
+        spec = Spec((core.get_image_height(), core.get_image_width()), dtype)
+        self._nbytes = spec.nbytes
         return Stream(
-            Spec((core.get_image_height(), core.get_image_width()), dtype),
+            spec,
             camera=str(self.camera),
             channel=self.channel,
             pixel_um=pixel_um,
@@ -195,16 +229,31 @@ class MicroManager:
             frames=self.frames,
             details={
                 "core": core.get_version_info(),
-                "device": f"{core.get_device_library(self.camera)} {core.get_device_name(self.camera)}",
-                "binning": core.get_property(self.camera, "Binning") if core.has_property(self.camera, "Binning") else "",
+                "device": f"{library} {core.get_device_name(self.camera)}",
+                "binning": core.get_property(self.camera, "Binning")
+                if core.has_property(self.camera, "Binning")
+                else "",
             },
         )
+
+    def _reserve(self, core: Any) -> None:
+        """Let the core make its buffer now, so that one that is too small is said before the run."""
+        needed_mb = -(-FEWEST * core.get_image_buffer_size() // 2**20)
+        try:
+            core.initialize_circular_buffer()
+            holds = core.get_buffer_total_capacity()
+            why = f"holds {holds} frames, {FEWEST} are needed"
+        except Exception as error:
+            holds, why = 0, f"Micro-Manager refuses: {text(error)}"
+        if holds < FEWEST:
+            raise SourceError(f"buffer_mb = {self.buffer_mb}: {why}. Set buffer_mb = {max(needed_mb, 8)} or more")
+        self._full = int(FULL * holds)
 
     def _call(self, what: str, do: Any) -> None:
         try:
             do()
         except Exception as error:
-            raise SourceError(f"{what}: Micro-Manager refuses: {_text(error)}") from None
+            raise SourceError(f"{what}: Micro-Manager refuses: {text(error)}") from None
 
     # ---------------------------------------------------------------- frames
 
@@ -214,9 +263,9 @@ class MicroManager:
         self._begin()
 
     def _begin(self) -> None:
-        left = NO_END if self.frames is None else self.frames - self._popped
+        left = NO_END if self.frames is None else self.frames - self._given
         self._expected = 0
-        self._wall_ns = now_ns() - time.time_ns()
+        self._stamps = Stamps()
         self._call("the sequence", lambda: self._core.start_sequence_acquisition(left, 0, True))
 
     def offer(self, slot: Slot) -> None:
@@ -230,14 +279,13 @@ class MicroManager:
             return None
         end_ns = now_ns() + round(timeout_s * 1e9)
         while True:
-            if core.get_remaining_image_count():
-                if self._slots:
-                    return self._pop(core, self._slots.popleft())
-                total = core.get_buffer_total_capacity()
-                if total and core.get_buffer_free_capacity() < (1 - FULL) * total:
-                    self._drop(core)
-                    continue
-            elif not core.is_sequence_running() and not core.get_remaining_image_count():
+            waiting = core.get_remaining_image_count()
+            if waiting and self._slots:
+                return self._pop(core, self._slots.popleft())
+            # All that are too many at once: the next call may come late, and by then the buffer would be full.
+            for _ in range(waiting - self._full):
+                self._drop(core)
+            if not waiting and not core.is_sequence_running() and not core.get_remaining_image_count():
                 self._ended(core)
                 return None
             if now_ns() >= end_ns:
@@ -245,31 +293,38 @@ class MicroManager:
             time.sleep(LOOK_S)
 
     def _take(self, core: Any) -> tuple[NDArray[Any], Any]:
+        # The core copies as many bytes as the camera's state says now, not as many as the frame has: with a larger
+        # picture set meanwhile it would read beyond its buffer, which ends the process.
+        if core.get_image_buffer_size() != self._nbytes:
+            given = f"{core.get_image_height()}x{core.get_image_width()} pixels of {core.get_bytes_per_pixel()} bytes"
+            raise self._changed(given)
         metadata = self._metadata()
         pixels = core.pop_next_image_md(0, 0, metadata)
-        self._popped += 1
+        self._given += 1
         return pixels, metadata
 
     def _pop(self, core: Any, slot: Slot) -> Slot:
+        raw = slot.planes["raw"]
         pixels, metadata = self._take(core)
         number = self._count(metadata)
-        raw = slot.planes["raw"]
-        height, width, kind = _tag(metadata, "Height"), _tag(metadata, "Width"), _tag(metadata, "PixelType")
-        if (int(height), int(width)) != raw.shape or pixels.nbytes != raw.nbytes:
-            raise SourceError(
-                f"camera {self.camera} now gives {height}x{width} {kind} instead of {self._stream and self._stream.spec}; "
-                "binning, ROI and pixel type stay as they are during a run. Start it again"
-            )
+        height, width, kind = tag(metadata, "Height"), tag(metadata, "Width"), tag(metadata, "PixelType")
+        if (height, width) not in (self._size, ("", "")) or kind not in (self._kind, "Unknown", ""):
+            raise self._changed(f"{height}x{width} {kind}")
         np.copyto(raw, pixels.view(raw.dtype).reshape(raw.shape))
-        now = now_ns()
-        slot.info = FrameInfo(
-            self._seq,
-            camera_number=number,
-            camera_ns=min(self._stamp(metadata), now),
-            received_ns=now,
-        )
+        camera_ns = self._stamps.to_now_ns(tag(metadata, "TimeReceivedByCore"))
+        slot.info = FrameInfo(self._seq, camera_number=number, camera_ns=camera_ns, received_ns=now_ns())
         self._seq += 1
         return slot
+
+    def _changed(self, now: str) -> SourceError:
+        assert self._stream is not None
+        assert self._account is not None
+        self._account.told(self._seq)
+        self.finished = True
+        return SourceError(
+            f"camera {self.camera} now gives {now} instead of {self._stream.spec}; "
+            "binning, ROI and pixel type stay as they are during a run. Start it again"
+        )
 
     def _drop(self, core: Any) -> None:
         """Make room in the core's buffer, with a count, rather than let it overflow."""
@@ -281,32 +336,36 @@ class MicroManager:
 
     def _count(self, metadata: Any) -> int:
         """Return the camera's number, and tell of a gap before it."""
-        number = int(_tag(metadata, "ImageNumber") or -1)
+        number = int(tag(metadata, "ImageNumber") or -1)
         gap = number - self._expected
         if number >= 0 and gap > 0:
             assert self._account is not None
             self._account.missing(self._seq, gap, "lost", "camera")
             self._seq += gap
+            self._given += gap
+        # Older cores count anew when they throw their buffer away: what was in it, nobody knows.
+        self._unsure |= 0 <= number < self._expected
         self._expected = number + 1
         return number
-
-    def _stamp(self, metadata: Any) -> int:
-        text = _tag(metadata, "TimeReceivedByCore")
-        if not text:
-            return now_ns()
-        return self._wall_ns + round(datetime.fromisoformat(text).timestamp() * 1e9)
 
     def _ended(self, core: Any) -> None:
         """Tell an end from an overflow, which stops the camera while frames are wanted."""
         assert self._account is not None
-        if core.is_buffer_overflowed() and not self._stopping:
+        overflowed = core.is_buffer_overflowed()
+        if overflowed:
             self._account.missing(self._seq, 1, "lost", "camera buffer")
             self._seq += 1
-            if self.frames is None or self._popped < self.frames:
-                self._begin()
-                return
-        self._account.told(self._seq)
+        early = not self._stopping and (self.frames is None or self._given < self.frames)
+        if early and overflowed:
+            self._begin()
+            return
+        self._account.told(self._seq, complete=not self._unsure)
         self.finished = True
+        if early:
+            raise SourceError(
+                f"camera {self.camera} stopped by itself after {self._given} frames "
+                "(a change of ROI or of the core's buffer stops it, and so may a fault). Start it again"
+            )
 
     def stop(self) -> None:
         """Stop the camera; frames in the core's buffer can still be read."""
@@ -320,49 +379,15 @@ class MicroManager:
         core, self._core = self._core, None
         self._slots.clear()
         if core is not None:
-            import mmpycorex
-
-            if core.is_sequence_running():
-                core.stop_sequence_acquisition()
-            mmpycorex.terminate_core_instances()
-
-
-def _tag(metadata: Any, name: str) -> str:
-    return str(metadata.GetSingleTag(name).GetValue()) if metadata.HasTag(name) else ""
-
-
-def _set_property(core: Any, devices: list[str], key: str, value: str) -> None:
-    device, dot, name = key.partition(".")
-    if not dot or not name:
-        raise SourceError(f'properties."{key}": name a device, a dot and a property, such as "Camera.PixelType"')
-    if device not in devices:
-        raise SourceError(f'properties."{key}": ' + _no_such("device", device, devices))
-    names = list(core.get_device_property_names(device))
-    if name not in names:
-        raise SourceError(f'properties."{key}": ' + _no_such("property", name, names))
-    allowed = list(core.get_allowed_property_values(device, name))
-    if allowed and value not in allowed:
-        raise SourceError(f'properties."{key}" = "{value}": allowed are {", ".join(allowed)}.{did_you_mean(value, allowed)}')
-    try:
-        core.set_property(device, name, value)
-    except Exception as error:
-        raise SourceError(f'properties."{key}" = "{value}": Micro-Manager refuses: {_text(error)}') from None
-
-
-def _refuse_crash(core: Any, camera: str) -> None:
-    """DemoCamera draws beads into RGB pixels past its memory, which ends the process."""
-    if core.get_device_library(camera) != "DemoCamera" or not core.has_property(camera, "Mode"):
-        return
-    if "Beads" in core.get_property(camera, "Mode") and "RGB" in core.get_property(camera, "PixelType"):
-        raise SourceError(
-            "DemoCamera's fluorescent beads with an RGB pixel type crash Micro-Manager. "
-            'Set properties = { "Camera.PixelType" = "16bit" }'
-        )
-
-
-def _no_such(what: str, given: str, allowed: list[str]) -> str:
-    return f'no {what} "{given}".{did_you_mean(given, allowed)} There are: {", ".join(allowed)}'
-
-
-def _text(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+            try:
+                if core.is_sequence_running():
+                    core.stop_sequence_acquisition()
+            except Exception:
+                pass  # a camera that fails to stop is unloaded all the same
+            try:
+                # pycromanager keeps the core object, and with it the buffer, for the life of the process.
+                core.unload_all_devices()
+                core.set_circular_buffer_memory_footprint(1)
+            except Exception:
+                pass
+            end_core()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import psutil
@@ -64,6 +64,8 @@ class Replay:
     series: int | str | None = None
     preload: bool = False
     pixel_um: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    passive: ClassVar[bool] = True
+    """``open`` touches nothing but files, so `pellucid check` may call it to learn the shape."""
 
     @field_validator("path")
     @classmethod

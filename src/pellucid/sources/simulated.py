@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,8 @@ class Simulated:
     pixel_um
         Told to the stages; nothing here depends on it.
     truth_path
-        A .npy file to write the sharp specimen of every frame to (float32, as `truth`), when it is opened;
-        needs `frames`.
+        A .npy file to write the sharp specimen of every frame to (float32, as `truth`) before the first one is
+        given; needs `frames`.
     """
 
     shape: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (512, 512)
@@ -91,6 +91,8 @@ class Simulated:
     bit_depth: int = Field(default=16, ge=1, le=16)
     pixel_um: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
     truth_path: Path | None = None
+    passive: ClassVar[bool] = True
+    """``open`` touches nothing, so `pellucid check` may call it to learn the shape."""
 
     @field_validator("truth_path")
     @classmethod
@@ -117,15 +119,13 @@ class Simulated:
     def open(self) -> tuple[Stream, ...]:
         """Draw the specimen and its noise; return one stream."""
         self.finished = False
-        specimen = self._draw()
+        self._draw()
         n = self.shape[0] * self.shape[1]
         # Four frames long, and one more to read on from the last entrance.
         self._noise = np.random.default_rng((self.seed, NOISE_SEED)).standard_normal(5 * n, np.float32)
         self._light, self._scratch = (np.empty(self.shape, np.float32) for _ in range(2))
         dtype = "uint8" if self.bit_depth <= 8 else "uint16"
         self._top = float(2**self.bit_depth - 1)
-        if self.truth_path is not None:
-            self._write_truth(specimen)
         self._pace = Pace(self.fps, self.live, self.frames, lambda seq: 0)
         details = {
             "simulated": True,
@@ -156,7 +156,7 @@ class Simulated:
             self._specimen = Specimen(self.shape, rng, self.psf_fwhm_px, self.speed_px)
         return self._specimen
 
-    def _write_truth(self, specimen: Specimen) -> None:
+    def _write_truth(self) -> None:
         assert self.truth_path is not None
         assert self.frames is not None
         try:
@@ -183,7 +183,15 @@ class Simulated:
         return self._draw().sharp(seq) * np.float32(self.photons * self.gain)
 
     def start(self, rings: Sequence[Ring], account: Account) -> None:
-        """Begin; the clock starts with the first ``read``."""
+        """Write the truth where it was asked for, and begin; the clock starts with the first ``read``.
+
+        Raises
+        ------
+        SourceError
+            Where the truth cannot be written.
+        """
+        if self.truth_path is not None:
+            self._write_truth()
         self._pace.start(len(rings), account)
 
     def offer(self, slot: Slot) -> None:
