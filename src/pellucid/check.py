@@ -88,7 +88,11 @@ def print_parts() -> None:
             first = (part.__doc__ or "").strip().splitlines()[:1]
             say(f"  {kind}  {first[0] if first else ''}")
             for key, kind_of, default in keys_of(part):
-                say(f"      {key}: {kind_of} = {default}" if default != "required" else f"      {key}: {kind_of}, required")
+                say(
+                    f"      {key}: {kind_of} = {default}"
+                    if default != "required"
+                    else f"      {key}: {kind_of}, required"
+                )
 
 
 def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...], bool]:

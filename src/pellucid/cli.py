@@ -84,7 +84,9 @@ def send(
     in_band: Annotated[bool, typer.Option("--in-band", help="Never use shared memory.")] = False,
     once: Annotated[bool, typer.Option("--once", help="End when the session goes.")] = False,
     wait: Annotated[float, typer.Option(min=0.1, help="How long to look for the session, in seconds.")] = 30.0,
-    keys: Annotated[Path | None, typer.Option(help="TOML file with public, secret and server (CURVE keys, Z85).")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="TOML file with public, secret and server (CURVE keys, Z85).")
+    ] = None,
     background: Annotated[
         bool, typer.Option("--background", hidden=True, help="Leave Ctrl-C to the session that started this.")
     ] = False,
@@ -236,5 +238,3 @@ def main() -> None:
 
 def _fail(text: str) -> None:
     print(f"pellucid: {' '.join(text.split())}", file=sys.stderr)
-
-

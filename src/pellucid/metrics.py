@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Histogram", "Rate", "now_ns", "wall_to_now_ns"]
+__all__ = ["Histogram", "Rate", "now_ns"]
 
 now_ns = time.perf_counter_ns
 """Nanoseconds; monotonic, and the same for all processes of one computer (Linux, macOS and Windows)."""
-
-
-def wall_to_now_ns(text: str) -> int:
-    """Put a local wall-clock text (``2026-11-22 19:43:07.327396``) on the clock of `now_ns`.
-
-    Micro-Manager stamps frames so (tag TimeReceivedByCore). A step of the wall clock between the
-    stamp and this call shifts the result by as much; a stamp from the future gives the present.
-    """
-    age_s = time.time() - datetime.fromisoformat(text).timestamp()
-    return now_ns() - max(0, round(age_s * 1e9))
 
 
 class Histogram:

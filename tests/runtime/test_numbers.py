@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.ledger import Ledger
-from pellucid.metrics import Histogram, now_ns, wall_to_now_ns
+from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import FrameInfo
 
 
@@ -43,12 +42,6 @@ def test_the_clock_is_the_same_in_another_process():
     code = "from pellucid.metrics import now_ns; print(now_ns())"
     there = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert before < there < now_ns()
-
-
-def test_wall_clock_stamps_are_put_on_the_same_clock():
-    stamp = datetime.now() - timedelta(seconds=2)
-    assert wall_to_now_ns(str(stamp)) == pytest.approx(now_ns() - 2e9, abs=0.5e9)
-    assert wall_to_now_ns(str(datetime.now() + timedelta(hours=1))) <= now_ns()
 
 
 @given(

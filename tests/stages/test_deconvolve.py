@@ -21,7 +21,7 @@ from pellucid.protocols import FrameInfo, Spec, Stream
 from pellucid.runtime.chain import Chain
 from pellucid.stages.deconvolve import TYPES, Deconvolve
 from pellucid.testing import LocalRing
-from pellucid.testing_stage import check_stage
+from pellucid.testing import check_stage
 
 METHODS = ("wiener-butterworth", "richardson-lucy")
 NARROW = {"kind": "gaussian", "fwhm_px": 3.5}

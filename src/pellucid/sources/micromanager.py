@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -19,6 +18,7 @@ from pellucid.protocols import Account, FrameInfo, Ring, Slot, Spec, Stream
 from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, tag, text
 from pellucid.sources._paths import from_folder
 from pellucid.sources._stamps import Stamps
+from pellucid.wire.copier import Copier
 
 __all__ = ["MicroManager"]
 
@@ -109,6 +109,7 @@ class MicroManager:
         self.finished = False
         self._core: Any = None
         self._metadata: Any = None
+        self._copier = Copier()
         self._slots: deque[Slot] = deque()
         self._stream: Stream | None = None
         self._account: Account | None = None
@@ -260,6 +261,7 @@ class MicroManager:
     def start(self, rings: Sequence[Ring], account: Account) -> None:
         """Start the sequence."""
         self._account = account
+        self._copier.open()
         self._begin()
 
     def _begin(self) -> None:
@@ -310,7 +312,7 @@ class MicroManager:
         height, width, kind = tag(metadata, "Height"), tag(metadata, "Width"), tag(metadata, "PixelType")
         if (height, width) not in (self._size, ("", "")) or kind not in (self._kind, "Unknown", ""):
             raise self._changed(f"{height}x{width} {kind}")
-        np.copyto(raw, pixels.view(raw.dtype).reshape(raw.shape))
+        self._copier.copy(raw, pixels.view(raw.dtype).reshape(raw.shape))
         camera_ns = self._stamps.to_now_ns(tag(metadata, "TimeReceivedByCore"))
         slot.info = FrameInfo(self._seq, camera_number=number, camera_ns=camera_ns, received_ns=now_ns())
         self._seq += 1
@@ -376,6 +378,7 @@ class MicroManager:
     def close(self) -> None:
         """Unload the devices."""
         self.finished = True
+        self._copier.close()
         core, self._core = self._core, None
         self._slots.clear()
         if core is not None:

@@ -1,13 +1,4 @@
-"""The contract that every stage keeps, to be run by pellucid's own tests and by authors of plugins.
-
-::
-
-    from pellucid.protocols import Spec
-    from pellucid.testing_stage import check_stage
-
-    def test_contract():
-        check_stage(lambda: MyStage(strength=2), [Spec((64, 48), "uint16"), Spec((65, 33), "float32")])
-"""
+"""The contract of a stage."""
 
 from __future__ import annotations
 

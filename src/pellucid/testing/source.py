@@ -1,12 +1,4 @@
-"""Contracts that every source keeps, to be run by pellucid's own tests and by authors of plugins.
-
-::
-
-    from pellucid.testing import check_source
-
-    def test_contract():
-        check_source(lambda: MyCamera(exposure_ms=5))
-"""
+"""The contract of a source, with a ring and an account to run it without a session."""
 
 from __future__ import annotations
 
