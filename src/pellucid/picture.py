@@ -72,7 +72,7 @@ def before_after(
     page = Image.new("RGB", size, BACK)
     draw = ImageDraw.Draw(page)
     if subtitle:
-        draw.text((MARGIN, HEAD / 2), subtitle, TEXT, _font(17), anchor="lm")
+        draw.text((MARGIN, HEAD / 2), _drawable(subtitle), TEXT, _font(17), anchor="lm")
     for half, (plane, title) in enumerate(zip(planes, (title_left, title_right), strict=True)):
         x = MARGIN + half * (whole[0] + GAP)
         y = head + CAPTION
@@ -80,8 +80,8 @@ def before_after(
         grey = Image.fromarray(_eight_bits(plane, limits))
         fine = plane.shape[1] / width, plane.shape[0] / height
         area = (left * fine[0], top * fine[1], (left + columns) * fine[0], (top + rows) * fine[1])
-        draw.text((x, y - 9), title, FRAME if half else TEXT, _font(18), anchor="ls")
-        shown = f"{_number(limits[0])} to {_number(limits[1])}"
+        draw.text((x, y - 9), _drawable(title), FRAME if half else TEXT, _font(18), anchor="ls")
+        shown = _range(limits)
         draw.text((x + whole[0], y - 9), shown, MUTED, _font(14), anchor="rs")
         page.paste(grey.resize(whole, _resampling(whole[0] / plane.shape[1])), (x, y))
         # Pixels stay squares where they are magnified: interpolating would restore the raw half a little too.
@@ -146,9 +146,8 @@ def scale_bar_um(at_most_um: float) -> tuple[float, str]:
     """
     power = 10.0 ** math.floor(math.log10(at_most_um))
     length = next(step * power for step in (5.0, 2.0, 1.0) if step * power <= at_most_um or step == 1.0)
-    for unit, um in (("mm", 1e3), ("µm", 1.0), ("nm", 1e-3)):
-        if length >= um * 0.999:
-            break
+    units = (("mm", 1e3), ("µm", 1.0), ("nm", 1e-3))
+    unit, um = next((pair for pair in units if length >= pair[1] * 0.999), units[-1])
     return length, f"{length / um:.4g} {unit}"
 
 
@@ -183,7 +182,9 @@ def _scale_bar(draw: ImageDraw, corner: tuple[float, float], width: float, um: f
     x0 = x1 - length_um / um
     draw.rectangle([x0 - 1, y1 - 5, x1 + 1, y1 + 1], fill="black")  # readable on a bright picture as well
     draw.rectangle([x0, y1 - 4, x1, y1], fill="white")
-    draw.text(((x0 + x1) / 2, y1 - 9), label, "white", _font(15), anchor="ms", stroke_width=2, stroke_fill="black")
+    draw.text(
+        ((x0 + x1) / 2, y1 - 9), _drawable(label), "white", _font(15), anchor="ms", stroke_width=2, stroke_fill="black"
+    )
 
 
 def _font(size: int) -> Any:
@@ -192,5 +193,13 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)  # the one that pillow carries, so that every computer draws the same
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 100 else f"{value:.3g}"
+def _drawable(text: str) -> str:
+    """Write what pillow's own font lacks in letters that it has."""
+    return text.translate({0xB5: "u", 0x3BC: "u", 0x2013: "-", 0x2014: "-", 0xD7: "x", 0xB2: "2", 0xB0: " deg"})
+
+
+def _range(limits: tuple[float, float]) -> str:
+    """Write limits with as many digits as their distance deserves."""
+    digits = max(0, 2 - math.floor(math.log10(limits[1] - limits[0])))
+    texts = [f"{round(value, digits) + 0.0:,.{digits}f}".replace(",", " ") for value in limits]  # + 0.0: no "-0"
+    return " to ".join(texts)

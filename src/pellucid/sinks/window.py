@@ -7,15 +7,12 @@ out here, and nothing waits. A window that is closed, killed or stands still cos
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, field_validator
@@ -25,16 +22,21 @@ from pellucid.errors import MissingExtra, SinkError, WireError
 from pellucid.ledger import Ledger
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+from pellucid.sinks._window_process import START_S, WindowProcess
 from pellucid.wire.sender import Feed, Sender
 
 __all__ = ["Window"]
 
 Limits = Annotated[tuple[float, float], Field(description="low, high")]
-START_S = 30.0
 TEND_S = 0.1
 """Between two signs of life to the window, also while no frame comes."""
 REMEMBER = 64
 """Frames under way to the screen whose times are still expected; the window has four slots."""
+WHY = "#why"
+"""The plane that carries why others are missing, as text; `pellucid.viewer.newest` reads it."""
+WHY_BYTES = 256
+TEXTURES = ("uint8", "uint16", "float32")
+"""Types that go to the GPU as they are; any other is shown as float32."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -53,6 +55,13 @@ class Window:
         Frames in between are left out.
     screenshot
         PNG to write of the window when it closes.
+
+    Attributes
+    ----------
+    drawn, skipped : int
+        Frames that are known to have been drawn, and those left out here because the window had no room, because
+        of `max_fps`, or because it is gone.
+    closed_by_user : bool
     """
 
     title: str = ""
@@ -75,8 +84,8 @@ class Window:
     def __post_init__(self) -> None:
         self.drawn = 0
         self.skipped = 0
-        self._process: subprocess.Popen[str] | None = None
-        self._complaints: IO[str] | None = None
+        self.closed_by_user = False
+        self._process: WindowProcess | None = None
         self._sender: Sender | None = None
         self._ledger: Ledger | None = None
         self._latency = Histogram()
@@ -85,8 +94,9 @@ class Window:
         self._tender: threading.Thread | None = None
         self._shown: dict[int, FrameInfo] = {}
         self._next = 0
-        self._last_ns = 0
+        self._due_ns = 0
         self._period_ns = round(1e9 / self.max_fps)
+        self._bring: list[dict[str, np.ndarray[Any, Any] | None]] = []
         self._active = False
 
     @classmethod
@@ -103,9 +113,7 @@ class Window:
 
     # ---------------------------------------------------------------- open
 
-    def open(
-        self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]
-    ) -> None:
+    def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         """Start the window's process and connect to it.
 
         Raises
@@ -122,14 +130,36 @@ class Window:
             raise SinkError(f'screenshot = "{self.screenshot}": there is no folder {self.screenshot.absolute().parent}')
         self._ledger = run["ledger"]
         self._latency = run["ledger"].histogram("display")
-        endpoint = self._start([name for specs in planes for name in specs])
-        feeds = [Feed(stream, dict(specs)) for stream, specs in zip(streams, planes, strict=True)]
-        sender = Sender(endpoint, feeds, name="session")
+        feeds = [
+            Feed(
+                stream, {n: _flat(s) for n, s in specs.items() if _is_picture(s)} | {WHY: Spec((1, WHY_BYTES), "uint8")}
+            )
+            for stream, specs in zip(streams, planes, strict=True)
+        ]
+        # A stack goes through memory of its own, a plane through none.
+        self._bring = [
+            {
+                n: np.empty(s.shape[1:], s.dtype) if len(s.shape) == 3 else None
+                for n, s in specs.items()
+                if n in feed.planes
+            }
+            for specs, feed in zip(planes, feeds, strict=True)
+        ]
+        told = {
+            "title": self.title,
+            "size": self.size,
+            "contrast": self.contrast,
+            "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
+            "planes": list(dict.fromkeys(name for feed in feeds for name in feed.planes)),
+        }
+        process = self._process = WindowProcess(told)
+        sender = Sender(process.endpoint, feeds, name="session")
         try:
             sender.open(START_S)
         except WireError as error:
-            text = self._complaint()
-            self._end_process(0)
+            text = process.complaint()
+            self._process = None
+            process.end(0)
             raise SinkError(f"the window did not come up: {text or error}") from None
         self._sender = sender
         self._active = True
@@ -137,60 +167,19 @@ class Window:
         self._tender = threading.Thread(target=self._tend, name="pellucid window", daemon=True)
         self._tender.start()
 
-    def _start(self, planes: list[str]) -> str:
-        told = {
-            "title": self.title,
-            "size": self.size,
-            "contrast": self.contrast,
-            "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
-            "planes": list(dict.fromkeys(planes)),
-        }
-        # A file, not a pipe: what Qt and drivers say must never fill a buffer that nobody empties.
-        self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pellucid.viewer", json.dumps(told)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            text=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-        line: list[str] = []
-        pipe = self._process.stdout
-        assert pipe is not None
-        reader = threading.Thread(target=lambda: line.append(pipe.readline().strip()), daemon=True)
-        reader.start()
-        reader.join(START_S)
-        if not line or not line[0].startswith("tcp://"):
-            text = self._complaint() or f"it said nothing for {START_S:g} s"
-            self._end_process(0)
-            raise SinkError(f"the window did not come up: {text}. Type: --headless")
-        return line[0]
-
-    def _complaint(self) -> str:
-        """Return the last line that the process wrote to its stderr."""
-        if self._complaints is None:
-            return ""
-        if self._process is not None:
-            try:
-                self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                pass
-        self._complaints.seek(0)
-        lines = [line.strip() for line in self._complaints if line.strip()]
-        return lines[-1] if lines else ""
-
     # ---------------------------------------------------------------- frames
 
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Hot: copy the planes into the window's memory, if it has room; else leave the frame out."""
         now = now_ns()
-        if not self._active or now - self._last_ns < self._period_ns:
+        # Half a period early is in time: a camera at just max_fps trembles, and every second frame would go.
+        if not self._active or now < self._due_ns - self._period_ns // 2:
             self.skipped += 1
             return
         with self._lock:
             sender = self._sender
             if sender is None:
+                self.skipped += 1
                 return
             sender.poll(0)
             self._take_times(sender)
@@ -199,23 +188,34 @@ class Window:
             if free is None:
                 self.skipped += 1
                 return
-            for name in names:
-                np.copyto(free.planes[name], slot.planes[name])
-            free.ready = names
+            ready = [name for name in names if name in self._bring[given.stream]]
+            for name in ready:
+                plane, flat = slot.planes[name], self._bring[given.stream][name]
+                np.copyto(free.planes[name], plane if flat is None else plane.max(axis=0, out=flat), casting="unsafe")
+            if given.where:
+                text = given.where.encode()[: WHY_BYTES - 1]
+                free.planes[WHY][0, : len(text)] = np.frombuffer(text, np.uint8)
+                free.planes[WHY][0, len(text)] = 0
+                ready.append(WHY)
+            free.ready = tuple(ready)
             # Numbered anew: streams may overtake each other here, and the wire wants an order.
             number = given.camera_number if given.camera_number >= 0 else given.seq
             free.info = FrameInfo(self._next, given.stream, number, given.camera_ns, 0, given.received_ns)
             self._shown[self._next] = given
             self._next += 1
             sender.commit(free)
-            self._last_ns = now
+            self._due_ns = max(self._due_ns, now - self._period_ns // 2) + self._period_ns
 
     def _take_times(self, sender: Sender) -> None:
         """Mark the frames that have been drawn."""
         while sender.acks:
             number, stamp_ns = sender.acks.popleft()
             info = self._shown.pop(number, None)
-            if info is not None and stamp_ns and self._ledger is not None:
+            if info is None:
+                continue
+            for older in [n for n, i in self._shown.items() if n < number and i.stream == info.stream]:
+                del self._shown[older]  # a newer one took its place before it was drawn
+            if stamp_ns and self._ledger is not None:
                 info.displayed_ns = stamp_ns
                 self._ledger.displayed += 1
                 self.drawn += 1
@@ -234,6 +234,7 @@ class Window:
             code = self._process.poll()
             if code is not None:
                 self._active = False
+                self.closed_by_user = code == 0
                 if self._ledger is not None:
                     what = "was closed" if code == 0 else f"ended with {code}"
                     self._ledger.notes.append(f"window: it {what}; the run goes on")
@@ -258,18 +259,15 @@ class Window:
             sender, self._sender = self._sender, None
         if sender is not None:
             sender.close(1.0)
-        self._end_process(5.0)
-
-    def _end_process(self, patience_s: float) -> None:
         process, self._process = self._process, None
         if process is not None:
-            try:
-                process.wait(patience_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        if self._complaints is not None:
-            self._complaints.close()
-            self._complaints = None
+            process.end(5.0)
+
+
+def _is_picture(spec: Spec) -> bool:
+    return len(spec.shape) in (2, 3) and np.dtype(spec.dtype).kind in "buif"
+
+
+def _flat(spec: Spec) -> Spec:
+    """Return how a plane is shown: a stack as its brightest projection along z."""
+    return Spec(spec.shape[-2:], spec.dtype if spec.dtype in TEXTURES else "float32")

@@ -11,6 +11,7 @@ of either side cost the other nothing.
     contrast.py   display limits that are fixed or follow the picture slowly
     panes.py      vispy: one texture and one camera a plane, the cameras linked
     overlay.py    Qt: what is written over the panes (titles, limits, scale bar, help)
-    window.py     Qt: the window around them, keys and figures
+    bars.py       Qt: title, state and figures above and below them
+    window.py     Qt: the window around it all, and its keys
     look.py       colours and type
 """

@@ -43,15 +43,24 @@ def main() -> int:
     if told["screenshot"]:
         window.screenshot = Path(told["screenshot"])
 
-    ended = False
+    over = ""
+    leave = QTimer()
+    leave.setSingleShot(True)
+    leave.timeout.connect(window.close)
 
     def tick() -> None:
-        nonlocal ended
+        nonlocal over
         newest.look(window.show_frame)
-        if newest.over and not ended:
-            ended = True
-            window.end(newest.over)
-            QTimer.singleShot(STAY_MS if receiver.state == "gone" else 0, window.close)
+        if newest.over != over:
+            over = newest.over
+            if receiver.state == "ended":
+                leave.start(0)
+                return
+            window.end(over)
+            if over:
+                leave.start(STAY_MS)
+            else:
+                leave.stop()  # a session that stood still for a while is back
 
     timer = QTimer()
     timer.setTimerType(Qt.TimerType.PreciseTimer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from pellucid.wire.handshake import Hello
 from pellucid.wire.memory import SlotLayout, SlotMemory
 from pellucid.wire.receiver import Arrival, Receiver
 
-__all__ = ["Newest"]
+__all__ = ["WHY", "Newest"]
 
+WHY = "#why"
+"""A plane that is no picture: UTF-8 text, ended by a zero, that says why the others are missing."""
 SLOTS = 4
 """One on the screen, one on its way there, two for the session to fill: it never waits for a draw."""
 
@@ -22,13 +25,13 @@ class _Account:
     """What does not arrive here is no loss: the session's ledger has it."""
 
     def missing(self, first: int, count: int, state: str, where: str) -> None:
-        """Frames that the session had no slot for."""
+        """Leave frames to the session that it had no slot for."""
 
     def told(self, produced: int, complete: bool = True) -> None:
-        """The session's count."""
+        """Leave the count to the session."""
 
     def ignore(self, why: str) -> None:
-        """A message that was none of ours."""
+        """Leave a message alone that was none of ours."""
 
 
 class Newest:
@@ -44,11 +47,13 @@ class Newest:
 
     def __init__(self, receiver: Receiver, hello: Hello) -> None:
         self._receiver = receiver
-        self.streams = tuple(feed.stream for feed in hello.feeds)
-        self.planes: tuple[dict[str, Spec], ...] = tuple(dict(feed.planes) for feed in hello.feeds)
-        self._memories = [SlotMemory.create(SlotLayout(planes, SLOTS), shared=True) for planes in self.planes]
+        self.streams = tuple(replace(feed.stream, index=i) for i, feed in enumerate(hello.feeds))
+        self.planes: tuple[dict[str, Spec], ...] = tuple(
+            {name: spec for name, spec in feed.planes.items() if name != WHY} for feed in hello.feeds
+        )
+        self._memories = [SlotMemory.create(SlotLayout(feed.planes, SLOTS), shared=True) for feed in hello.feeds]
         self._views = [[memory.views(i) for i in range(SLOTS)] for memory in self._memories]
-        self._waiting: dict[int, Arrival] = {}
+        self._waiting: dict[int, list[Arrival]] = {feed: [] for feed in range(len(self._memories))}
         receiver.welcome(self._memories, _Account())
         for feed in range(len(self._memories)):
             for index in range(SLOTS):
@@ -68,17 +73,24 @@ class Newest:
             fresh[arrival.feed] = arrival
         for feed, arrival in fresh.items():
             views = self._views[feed][arrival.index]
-            show(feed, {name: views[name] for name in arrival.ready}, arrival.info)
-            # The window reads the newer pixels now; one that was never drawn goes back without a time.
-            if (undrawn := self._waiting.pop(feed, None)) is not None:
-                self._receiver.grant(undrawn.feed, undrawn.index)
-            self._waiting[feed] = arrival
+            if WHY in arrival.ready:
+                arrival.info.where = bytes(views[WHY]).split(b"\0", 1)[0].decode(errors="replace")
+            show(feed, {name: views[name] for name in arrival.ready if name != WHY}, arrival.info)
+            # The window reads the newer pixels now; one that was never drawn goes back without a time. Not while
+            # a pane still waits for a plane that the newer frame lacks: the session would write into it.
+            undrawn, self._waiting[feed] = self._waiting[feed], [arrival]
+            for older in undrawn:
+                if set(older.ready) - {WHY} <= set(arrival.ready):
+                    self._receiver.grant(older.feed, older.index)
+                else:
+                    self._waiting[feed].insert(0, older)
 
     def drawn(self, at_ns: int) -> None:
         """Give back what has been drawn, with the time."""
-        for arrival in self._waiting.values():
-            self._receiver.grant(arrival.feed, arrival.index, arrival.info.seq, at_ns)
-        self._waiting.clear()
+        for arrivals in self._waiting.values():
+            for arrival in arrivals:
+                self._receiver.grant(arrival.feed, arrival.index, arrival.info.seq, at_ns)
+            arrivals.clear()
 
     def close(self) -> None:
         """Give the memory back."""

@@ -59,7 +59,7 @@ class Overlay(QWidget):
         self.captions: list[Caption] = []
         self.help = False
 
-    def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802  (Qt's name)
+    def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw everything; runs when something written here changed, not for every frame."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Panes:
     ) -> None:
         self._on_drawn = on_drawn
         self._on_view = on_view
-        self._fresh = self._painted = False
+        self._fresh = self._painted = self._following = False
         self.canvas = scene.SceneCanvas(
             app=app.use_app("pyside6"), keys=None, show=False, bgcolor=look.BACK, vsync=True, resizable=True
         )
@@ -98,11 +99,10 @@ class Panes:
             across = _across(next(iter(shown.values())))
             for column, (name, spec) in enumerate(shown.items()):
                 self.panes.append(self._pane(grid, row, column, stream, name, spec, across))
-        self._link()
         self.canvas.events.draw.connect(self._draw, position="last")
         self.canvas.native.frameSwapped.connect(self._swapped)
         for pane in self.panes:
-            pane.view.scene.transform.changed.connect(self._moved)
+            pane.view.scene.transform.changed.connect(partial(self._moved, pane))
 
     def _pane(
         self, grid: Any, row: int, column: int, stream: Stream, name: str, spec: Spec, across: tuple[int, int]
@@ -117,13 +117,6 @@ class Panes:
         width, height = _across(spec)
         image.transform = STTransform(scale=(across[0] / width, across[1] / height))
         return Pane(stream, name, spec, view, camera, image, across)
-
-    def _link(self) -> None:
-        # Linking follows no chains, so every camera is linked with every other one that has its coordinates.
-        for at, one in enumerate(self.panes):
-            for other in self.panes[at + 1 :]:
-                if one.across == other.across:
-                    one.camera.link(other.camera)
 
     def fit(self) -> None:
         """Show every picture whole."""
@@ -148,7 +141,15 @@ class Panes:
                 return (pane, float(u), float(v)) if 0 <= u < pane.across[0] and 0 <= v < pane.across[1] else None
         return None
 
-    def _moved(self, _event: Any = None) -> None:
+    def _moved(self, moved: Pane, _event: Any) -> None:
+        # vispy's own links of cameras call each other without end as soon as there are three.
+        if self._following:
+            return
+        self._following = True
+        for pane in self.panes:
+            if pane.across == moved.across and pane.camera.rect != moved.camera.rect:
+                pane.camera.rect = moved.camera.rect
+        self._following = False
         for pane in self.panes:
             # Magnified pixels stay squares; a reduced picture is averaged, or its noise would be exaggerated.
             wanted = "linear" if pane.zoom < 0.999 else "nearest"

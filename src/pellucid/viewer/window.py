@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QKeyEvent, QMouseEvent, QPalette, QShowEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import RAW, FrameInfo, Spec, Stream
 from pellucid.viewer import look
+from pellucid.viewer.bars import Bars
 from pellucid.viewer.contrast import Contrast, Given, contrast_for, subsample
 from pellucid.viewer.overlay import Caption, Overlay
 from pellucid.viewer.panes import Pane, Panes
@@ -85,7 +86,7 @@ class ViewerWindow(QWidget):
         super().__init__()
         self._on_drawn, self._on_closed = on_drawn, on_closed
         self._infos: dict[int, FrameInfo] = {}
-        self._fresh: list[FrameInfo] = []
+        self._fresh: FrameInfo | None = None
         self._drawn_ns: deque[int] = deque(maxlen=240)
         self._late_ns: deque[int] = deque(maxlen=240)
         self._cursor: tuple[float, float] | None = None
@@ -98,7 +99,9 @@ class ViewerWindow(QWidget):
         palette = self.palette()
         palette.setColor(QPalette.ColorRole.Window, look.BACK)
         self.setPalette(palette)
-        title = look_.title or "  |  ".join(f"{s.camera} · {s.channel}" for s in streams)
+        # Streams are told apart by their channels, or by their cameras where the channel is one.
+        self._named = {s.index: s.channel if len({t.channel for t in streams}) > 1 else s.camera for s in streams}
+        title = look_.title or "  |  ".join(" · ".join(dict.fromkeys((s.camera, s.channel))) for s in streams)
         self.setWindowTitle(f"{title} - pellucid")
 
         self.panes = Panes(streams, planes, self._drawn, self._write_over)
@@ -111,7 +114,8 @@ class ViewerWindow(QWidget):
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
-        self._build(title, canvas)
+        self.bars = Bars(title)
+        self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.resize(*look_.size)
 
@@ -119,22 +123,14 @@ class ViewerWindow(QWidget):
         self._slow.timeout.connect(self.write_figures)
         self._slow.start(WRITE_MS)
 
-    def _build(self, title: str, canvas: QWidget) -> None:
-        self._title, self._state = _label(title, "title"), _label("waiting for frames", "state")
-        self._rate, self._frame, self._latency = _label(""), _label(""), _label("")
-        self._zoom, self._pixel = _label("", "muted"), _label("", "muted")
-        header = _bar("header", 40, [self._title, None, self._state])
-        hint = _label("? keys", "muted")
-        footer = _bar("footer", 30, [self._frame, self._rate, self._latency, None, self._pixel, self._zoom, hint])
-        for label, width in ((self._frame, 120), (self._rate, 110)):
-            label.setMinimumWidth(width)  # figures that change in length must not push their neighbours about
+    def _build(self, canvas: QWidget) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addWidget(header)
+        layout.addWidget(self.bars.header)
         layout.addWidget(canvas, 1)
-        layout.addWidget(footer)
-        self._mood("idle", "waiting for frames")
+        layout.addWidget(self.bars.footer)
+        self.bars.set_state("idle", "waiting for frames")
 
     def show_frame(self, stream: int, planes: Mapping[str, np.ndarray[Any, Any]], info: FrameInfo) -> None:
         """Draw a frame next; its pixels are read until `on_drawn` is called.
@@ -150,7 +146,7 @@ class ViewerWindow(QWidget):
         """
         now = now_ns()
         self._infos[stream] = info
-        self._fresh.append(info)
+        self._fresh = info
         for pane, shown in self._shown.items():
             if pane.stream.index != stream:
                 continue
@@ -188,13 +184,13 @@ class ViewerWindow(QWidget):
 
     def _drawn(self, at_ns: int) -> None:
         self._drawn_ns.append(at_ns)
-        for info in self._fresh[-1:]:
-            self._late_ns.append(at_ns - info.camera_ns)
-        self._fresh.clear()
+        if self._fresh is not None:
+            self._late_ns.append(at_ns - self._fresh.camera_ns)
+            self._fresh = None
         self._on_drawn(at_ns)
 
     def end(self, why: str) -> None:
-        """Say that no frame will come any more."""
+        """Say why no frame will come any more; empty where one may come again."""
         self._ended = why
         self.write_figures()
 
@@ -206,37 +202,21 @@ class ViewerWindow(QWidget):
         newest = max(self._infos.values(), key=lambda info: info.received_ns, default=None)
         if newest is not None:
             number = newest.camera_number if newest.camera_number >= 0 else newest.seq
-            self._frame.setText(f"frame {number:,}".replace(",", "\u202f"))
-            self._rate.setText(f"{rate:.1f} frames/s")
-            if self._late_ns:
-                late = statistics.median(self._late_ns) * 1e-6
-                self._latency.setText(f"latency {late:.1f} ms  (median, camera to drawn)")
-        self._zoom.setText(f"{self.panes.panes[0].zoom * self.devicePixelRatioF():.0%}")
-        at = self._under()
-        values = [s.value for s in self._shown.values() if s.value is not None]
-        self._pixel.setText(
-            f"x {at[0]:.0f}  y {at[1]:.0f}   " + "   ".join(f"{v:.6g}" for v in values) if at else ""
-        )
+            self.bars.set_figures(number, rate, statistics.median(self._late_ns) * 1e-6 if self._late_ns else None)
+        self.bars.set_zoom(self.panes.panes[0].zoom * self.devicePixelRatioF())
+        self.bars.set_cursor(self._under(), [s.value for s in self._shown.values() if s.value is not None])
         missing = next((s.notice for s in self._shown.values() if s.notice), "")
         if self._ended:
-            self._mood("idle", self._ended)
+            self.bars.set_state("idle", self._ended)
         elif newest is None:
-            self._mood("idle", "waiting for frames")
+            self.bars.set_state("idle", "waiting for frames")
         elif missing:
-            self._mood("warn", missing)
+            self.bars.set_state("warn", missing)
         elif len(recent) == 0:
-            self._mood("idle", "no new frames")
+            self.bars.set_state("idle", "no new frames")
         else:
-            self._mood("good", "live")
+            self.bars.set_state("good", "live")
         self._write_over()
-
-    def _mood(self, mood: str, text: str) -> None:
-        if self._state.text() == text and self._state.property("mood") == mood:
-            return
-        self._state.setText(text)
-        self._state.setProperty("mood", mood)
-        self._state.style().unpolish(self._state)
-        self._state.style().polish(self._state)
 
     def _write_over(self) -> None:
         if not hasattr(self, "overlay"):
@@ -250,7 +230,8 @@ class ViewerWindow(QWidget):
         limits = shown.contrast.limits
         detail = f"{_short(limits)}  {'auto' if shown.contrast.auto else 'fixed'}" if limits else ""
         um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
-        return Caption(pane.place, pane.plane, detail, um, shown.notice, pane.plane != RAW)
+        name = f"{self._named[pane.stream.index]}  {pane.plane}" if len(self._named) > 1 else pane.plane
+        return Caption(pane.place, name, detail, um, shown.notice, pane.plane != RAW)
 
     def switch_contrast(self) -> None:
         """Automatic contrast on or off for all planes; off where some are on."""
@@ -266,9 +247,10 @@ class ViewerWindow(QWidget):
     def save(self, path: Path) -> bool:
         """Write what the window shows as PNG."""
         self.write_figures()
+        self.bars.lay_out()
         return bool(self.grab().save(str(path), "PNG"))
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  (Qt's name)
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Obey a key."""
         key, text = event.key(), event.text().lower()
         if key == Qt.Key.Key_Space or text == "f":
@@ -283,7 +265,7 @@ class ViewerWindow(QWidget):
         else:
             super().keyPressEvent(event)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  (Qt's name)
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Follow the canvas's size, and the cursor over it."""
         if event.type() == QEvent.Type.Resize:
             self.overlay.setGeometry(self.panes.canvas.native.rect())
@@ -294,12 +276,13 @@ class ViewerWindow(QWidget):
             self._cursor = None
         return super().eventFilter(watched, event)
 
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  (Qt's name)
+    def showEvent(self, event: QShowEvent) -> None:
         """Show the pictures whole, once the canvas has its size."""
         super().showEvent(event)
-        QTimer.singleShot(0, self.panes.fit)
+        if not event.spontaneous():  # coming back from the task bar must not undo the user's zoom
+            QTimer.singleShot(0, self.panes.fit)
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802  (Qt's name)
+    def closeEvent(self, event: QCloseEvent) -> None:
         """Save the picture if asked for, and tell."""
         if self.screenshot is not None:
             self.save(self.screenshot)
@@ -307,28 +290,6 @@ class ViewerWindow(QWidget):
         self._slow.stop()
         self._on_closed()
         super().closeEvent(event)
-
-
-def _label(text: str, name: str = "") -> QLabel:
-    label = QLabel(text)
-    label.setObjectName(name)
-    return label
-
-
-def _bar(name: str, height: int, parts: Sequence[QWidget | None]) -> QFrame:
-    """Lay parts out in a row; None pushes what follows to the right."""
-    bar = QFrame()
-    bar.setObjectName(name)
-    bar.setFixedHeight(height)
-    row = QHBoxLayout(bar)
-    row.setContentsMargins(14, 0, 14, 0)
-    row.setSpacing(18)
-    for part in parts:
-        if part is None:
-            row.addStretch(1)
-        else:
-            row.addWidget(part)
-    return bar
 
 
 def _short(limits: tuple[float, float]) -> str:

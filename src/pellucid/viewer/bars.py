@@ -1,0 +1,89 @@
+"""The lines above and below the panes: title and state, figures and cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
+
+__all__ = ["Bars"]
+
+THIN_SPACE = "\u202f"
+
+
+class Bars:
+    """Header and footer.
+
+    Attributes
+    ----------
+    header, footer : QFrame
+    """
+
+    def __init__(self, title: str) -> None:
+        self._state = _label("", "state")
+        self._rate, self._frame, self._latency = _label(""), _label(""), _label("")
+        self._zoom, self._pixel = _label("", "muted"), _label("", "muted")
+        for label, width in ((self._frame, 120), (self._rate, 110)):
+            label.setMinimumWidth(width)  # figures that change in length must not push their neighbours about
+        hint = _label("? keys", "muted")
+        self.header = _bar("header", 40, [_label(title, "title"), None, self._state])
+        self.footer = _bar("footer", 30, [self._frame, self._rate, self._latency, None, self._pixel, self._zoom, hint])
+
+    @property
+    def state(self) -> str:
+        """The text of the state."""
+        return self._state.text()
+
+    def set_state(self, mood: str, text: str) -> None:
+        """Say how things are; the mood (``"good"``, ``"warn"``, ``"idle"``) gives the colour."""
+        if self._state.text() == text and self._state.property("mood") == mood:
+            return
+        self._state.setText(text)
+        self._state.setProperty("mood", mood)
+        self._state.style().unpolish(self._state)  # Qt looks at a property of a style sheet only then
+        self._state.style().polish(self._state)
+
+    def set_figures(self, number: int, per_s: float, late_ms: float | None) -> None:
+        """Write the frame's number, frames a second, and the median latency from camera to drawn."""
+        self._frame.setText(f"frame {number:,}".replace(",", THIN_SPACE))
+        self._rate.setText(f"{per_s:.1f} frames/s")
+        self._latency.setText("" if late_ms is None else f"latency {late_ms:.1f} ms  (median, camera to drawn)")
+
+    def set_cursor(self, at: tuple[float, float] | None, values: Sequence[float]) -> None:
+        """Write where the cursor is, in pixels of the raw plane, and what the planes hold there."""
+        texts = [f"x {int(at[0])}  y {int(at[1])}", *(f"{value:.6g}" for value in values)] if at else []
+        self._pixel.setText("   ".join(texts))
+
+    def set_zoom(self, zoom: float) -> None:
+        """Write the magnification: pixels of the screen for a pixel of the raw plane."""
+        self._zoom.setText(f"{zoom:.0%}")
+
+    def lay_out(self) -> None:
+        """Give each text its room now, where the next turn of Qt's loop would be too late."""
+        for bar in (self.header, self.footer):
+            layout = bar.layout()
+            if layout is not None:
+                layout.activate()
+
+
+def _label(text: str, name: str = "") -> QLabel:
+    label = QLabel(text)
+    label.setObjectName(name)
+    return label
+
+
+def _bar(name: str, height: int, parts: Sequence[QWidget | None]) -> QFrame:
+    """Lay parts out in a row; None pushes what follows to the right."""
+    bar = QFrame()
+    bar.setObjectName(name)
+    bar.setFixedHeight(height)
+    row = QHBoxLayout(bar)
+    row.setContentsMargins(14, 0, 14, 0)
+    row.setSpacing(18)
+    for part in parts:
+        if part is None:
+            row.addStretch(1)
+        else:
+            row.addWidget(part, alignment=Qt.AlignmentFlag.AlignVCenter)
+    return bar

@@ -1,0 +1,97 @@
+"""The window's sink where there is no window: it says so in one line, before anything runs."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from pellucid.errors import MissingExtra, SinkError
+from pellucid.ledger import Ledger
+from pellucid.protocols import Sink, Spec, Stream
+from pellucid.sinks import window
+from pellucid.sinks.window import Window
+
+PLANES = [{"raw": Spec((8, 8), "uint16")}]
+STREAMS = [Stream(PLANES[0]["raw"])]
+
+
+def open_(sink: Window) -> None:
+    sink.open(STREAMS, PLANES, {"ledger": Ledger()})
+
+
+@pytest.fixture
+def somewhere(monkeypatch):
+    """Pretend that there is a screen and that the packages are installed."""
+    monkeypatch.setattr(Window, "why_not", classmethod(lambda cls: None))
+
+
+def test_it_is_a_sink_for_the_newest_frame():
+    sink = Window()
+    assert isinstance(sink, Sink)
+    assert (sink.policy, sink.early) == ("latest", False)
+    with pytest.raises(ValidationError):
+        Window(policy="block")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
+def test_without_a_screen_it_says_what_to_type(monkeypatch):
+    pytest.importorskip("vispy", reason='needs vispy: pip install "pellucid[window]"')
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SinkError, match="--headless"):
+        open_(Window())
+
+
+def test_without_vispy_it_names_the_extra(monkeypatch):
+    monkeypatch.setattr(Window, "needs", {"no_such_package_vispy": "window"})
+    with pytest.raises(MissingExtra, match=r"pellucid\[window\]"):
+        open_(Window())
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; print('GL is broken', file=sys.stderr); print('no driver found', file=sys.stderr)", "no driver"),
+        ("import sys; print('libxcb-cursor0 is needed to load xcb\\nAvailable: x', file=sys.stderr)", "libxcb-cursor0"),
+        ("import os; os._exit(9)", "it did not come up|said nothing|did not come up"),
+    ],
+)
+def test_a_window_that_does_not_come_up_is_told_in_its_own_words(monkeypatch, somewhere, tmp_path, code, said):
+    module = tmp_path / "pellucid_window_that_fails.py"
+    module.write_text(code)
+    from pellucid.sinks import _window_process
+
+    monkeypatch.setattr(_window_process, "COMMAND", [sys.executable, str(module)])
+    with pytest.raises(SinkError, match=said) as caught:
+        open_(Window())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_told_at_open(somewhere, tmp_path):
+    with pytest.raises(SinkError, match="there is no folder"):
+        open_(Window(screenshot=tmp_path / "none" / "a.png"))
+
+
+@pytest.mark.parametrize("contrast", [[5, 5], [9, 1], {"raw": [2, 1]}, "automatic", {"raw": "slow"}, [1]])
+def test_contrast_that_makes_no_sense_is_refused(contrast):
+    with pytest.raises(ValidationError):
+        Window(contrast=contrast)
+
+
+@pytest.mark.parametrize("contrast", ["auto", [0, 10], {"raw": [0, 10], "restored": "auto"}])
+def test_contrast_as_the_config_writes_it(contrast):
+    assert Window(contrast=contrast)
+
+
+def test_closing_what_was_never_opened_is_quiet():
+    sink = Window()
+    sink.close(None)
+    sink.close(None)
+
+
+def test_planes_that_are_no_pictures_are_left_out_and_types_fit_textures():
+    assert not window._is_picture(Spec((100,), "float32"))
+    assert window._flat(Spec((4, 8, 9), "int16")) == Spec((8, 9), "float32")
+    assert window._flat(Spec((8, 9), "uint8")) == Spec((8, 9), "uint8")

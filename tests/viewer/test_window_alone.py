@@ -1,0 +1,69 @@
+"""The window without the wire: linked views, keys, notices."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.screen
+
+
+@pytest.fixture(scope="module")
+def found(screen):
+    # A process of its own: Qt and the X server must not outlive each other in this one.
+    script = Path(__file__).with_name("window_alone.py")
+    out = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def test_views_are_linked_both_ways(found):
+    assert found["fitted"] == [[0, 0, 128, 96]] * 2
+    assert found["first_moved"] == [[10, 20, 30, 40]] * 2
+    assert found["second_moved"] == [[5, 6, 7, 8]] * 2
+
+
+def test_fit_and_wheel(found):
+    assert found["key_fit"] == found["key_space"] == [[0, 0, 128, 96]] * 2
+    one, other = found["wheel"]
+    assert one == other
+    assert one[2] < 128
+    assert [one[0] + one[2] / 2, one[1] + one[3] / 2] == pytest.approx([64, 48], abs=1.0)  # zooms where the cursor is
+
+
+def test_cursor_is_in_pixels_of_the_raw_plane(found):
+    name, x, y = found["under_cursor"]
+    assert name == "restored"
+    assert (x, y) == pytest.approx((64, 48), abs=1.0)
+
+
+def test_contrast_keys(found):
+    assert found["limits"][0] == [0, 100]
+    assert found["auto_off"] == ["fixed", "fixed"]
+    assert found["auto_on"] == ["auto", "auto"]
+
+
+def test_help_key(found):
+    assert found["help"] is True
+    assert found["help_again"] is False
+
+
+def test_scale_bar_only_where_the_pixel_is_known_and_titles(found):
+    assert found["captions"] == [["raw", True], ["restored", True]]
+
+
+def test_a_missing_plane_is_said_after_a_moment(found):
+    assert found["held"] == ["", ""]  # single frames without it do not flicker
+    assert found["missing"] == ["", "raw only: why not"]
+    assert found["state"] == "raw only: why not"
+    assert found["back"] == ["", ""]
+    assert found["live"] == "live"
+
+
+def test_drawing_is_stamped_and_a_key_closes(found):
+    assert found["stamp_after_start"]
+    assert found["closed"] == [1, False]

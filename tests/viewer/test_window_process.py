@@ -1,0 +1,244 @@
+"""The real process on a virtual screen, fed by the sink over the wire; what it shows is read back as pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from x11 import close_windows_titled
+
+from pellucid.ledger import Ledger
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+from pellucid.sinks.window import Window
+
+pytestmark = [pytest.mark.screen, pytest.mark.usefixtures("screen")]
+
+RAW, RESTORED = Spec((90, 120), "uint16"), Spec((90, 120), "float32")
+BOTH = {"raw": RAW, "restored": RESTORED}
+SIZE = (900, 520)
+HEADER, FOOTER, GAP = 40, 30, 4
+
+
+class Session:
+    """Opens the sink and writes frames to it, as the runtime would."""
+
+    def __init__(self, planes: Sequence[Mapping[str, Spec]] = (BOTH,), **keys) -> None:
+        self.ledger = Ledger()
+        self.planes = planes
+        self.streams = [Stream(p["raw"], camera=f"cam{i}", index=i) for i, p in enumerate(planes)]
+        self.sink = Window(**{"title": "specimen", "size": SIZE, "contrast": [0, 1000], "max_fps": 1000} | keys)
+        self.sink.open(self.streams, planes, {"ledger": self.ledger})
+        self.process = psutil.Process(self.sink._process.pid)
+        self.infos: list[FrameInfo] = []
+
+    def write(self, pixels: Mapping[str, np.ndarray], stream: int = 0, where: str = "") -> FrameInfo:
+        slot = Slot(0, self.streams[stream], dict(pixels))
+        slot.info = FrameInfo(len(self.infos), stream, len(self.infos), now_ns(), received_ns=now_ns(), where=where)
+        self.infos.append(slot.info)
+        self.sink.write(slot, tuple(pixels))
+        return slot.info
+
+    def write_until_drawn(self, pixels: Mapping[str, np.ndarray], stream: int = 0, where: str = "") -> FrameInfo:
+        def once() -> FrameInfo | None:
+            info = self.write(pixels, stream, where)
+            self.sink.finish()
+            return info if info.displayed_ns else None
+
+        return wait_for(once)
+
+    def close(self) -> None:
+        self.sink.close(None)
+
+
+@pytest.fixture
+def session(request):
+    opened: list[Session] = []
+
+    def make(*args, **keys) -> Session:
+        opened.append(Session(*args, **keys))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def wait_for(condition, timeout_s: float = 40.0):
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running()
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def place(column: int, x: float, y: float, columns: int = 2, row: int = 0, rows: int = 1, shape=RAW.shape):
+    """Where pixel (x, y) of a plane lies in the window: each pane shows its plane whole and centred."""
+    width = (SIZE[0] - GAP * (columns - 1)) / columns
+    height = (SIZE[1] - HEADER - FOOTER - GAP * (rows - 1)) / rows
+    zoom = min(width / shape[1], height / shape[0])
+    left = column * (width + GAP) + (width - zoom * shape[1]) / 2
+    top = HEADER + row * (height + GAP) + (height - zoom * shape[0]) / 2
+    return round(top + y * zoom), round(left + x * zoom)
+
+
+def square(spec: Spec, x: int, y: int, value: float = 1000, back: float = 0) -> np.ndarray:
+    plane = np.full(spec.shape, back, spec.dtype)
+    plane[..., y : y + 20, x : x + 20] = value
+    return plane
+
+
+def test_both_panes_show_what_was_sent(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png")
+    info = one.write_until_drawn({"raw": square(RAW, 80, 20), "restored": square(RESTORED, 20, 50, 500.0, 100.0)})
+    one.close()
+
+    seen = picture(tmp_path / "window.png")
+    assert seen.shape == (SIZE[1], SIZE[0], 3)
+    # Neither mirrored, nor turned, nor mixed up; grey is linear between the limits.
+    assert seen[place(0, 90, 30)].tolist() == [255] * 3
+    for x, y in ((90, 60), (30, 30), (30, 60), (75, 30), (105, 30), (90, 15), (90, 45)):
+        assert seen[place(0, x, y)].tolist() == [0] * 3, (x, y)
+    assert seen[place(1, 30, 60)] == pytest.approx([127.5] * 3, abs=3)
+    for x, y in ((90, 30), (30, 40), (15, 60), (45, 60)):
+        assert seen[place(1, x, y)] == pytest.approx([25.5] * 3, abs=3), (x, y)
+
+    # Drawn after the camera had it and before this moment, and counted once.
+    assert info.camera_ns < info.displayed_ns < now_ns()
+    assert one.ledger.displayed == one.sink.drawn == sum(i.displayed_ns > 0 for i in one.infos) > 0
+    assert gone(one.process)
+
+
+def test_one_pane_where_there_is_no_restored_plane(session, tmp_path):
+    one = session([{"raw": RAW}], screenshot=tmp_path / "window.png")
+    one.write_until_drawn({"raw": square(RAW, 50, 35)})
+    one.close()
+    seen = picture(tmp_path / "window.png")
+    assert seen[place(0, 60, 45, columns=1)].tolist() == [255] * 3
+    assert seen[place(0, 60, 25, columns=1)].tolist() == [0] * 3
+
+
+def test_two_streams_a_stack_and_a_type_without_a_texture(session, tmp_path):
+    stack = Spec((5, 90, 120), "int16")
+    one = session([BOTH, {"raw": stack, "restored": stack}], screenshot=tmp_path / "window.png")
+    deep = np.full(stack.shape, -100, "int16")
+    deep[2, 20:40, 80:100] = 1000  # in one plane of the stack only: shown as the brightest along z
+    deep[4, 50:70, 20:40] = 500
+    one.write_until_drawn({"raw": square(RAW, 80, 20), "restored": square(RESTORED, 20, 50)}, stream=0)
+    one.write_until_drawn({"raw": deep, "restored": deep[::-1]}, stream=1)
+    one.close()
+    seen = picture(tmp_path / "window.png")
+    two = {"rows": 2}
+    assert seen[place(0, 90, 30, **two)].tolist() == [255] * 3
+    assert seen[place(1, 30, 60, **two)].tolist() == [255] * 3
+    for column in (0, 1):
+        assert seen[place(column, 90, 30, row=1, **two)].tolist() == [255] * 3
+        assert seen[place(column, 30, 60, row=1, **two)] == pytest.approx([127.5] * 3, abs=3)
+        assert seen[place(column, 60, 45, row=1, **two)].tolist() == [0] * 3
+
+
+def test_raw_only_is_said_over_the_pane(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png")
+    one.write_until_drawn({"raw": square(RAW, 80, 20)}, where="stages[0] failed: no memory")
+    one.close()
+    seen = picture(tmp_path / "window.png")
+    assert seen[place(0, 90, 30)].tolist() == [255] * 3
+    top, left = place(1, 0, 0)
+    pane = seen[top + 60 : -FOOTER, left:]
+    amber = (pane[..., 0] > 150) & (pane[..., 2] < pane[..., 0] - 80)
+    assert amber.sum() > 100  # letters in the middle of the empty pane
+    state = seen[:HEADER, SIZE[0] // 2 :]
+    assert ((state[..., 0] > 150) & (state[..., 2] < state[..., 0] - 80)).sum() > 100
+
+
+def test_a_burst_is_not_queued_and_the_newest_is_on_the_screen(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png")
+    shades = np.linspace(100, 800, 60)
+    for shade in shades:
+        one.write({"raw": np.full(RAW.shape, shade, "uint16"), "restored": np.full(RESTORED.shape, shade, "float32")})
+    assert one.sink.skipped > 0  # faster than any screen, and none of them waited
+    last = {"raw": np.full(RAW.shape, 900, "uint16"), "restored": np.full(RESTORED.shape, 900, "float32")}
+    one.write_until_drawn(last)
+    one.close()
+    seen = picture(tmp_path / "window.png")
+    for column in (0, 1):
+        assert seen[place(column, 60, 45)] == pytest.approx([229.5] * 3, abs=3)
+    drawn = [info for info in one.infos if info.displayed_ns]
+    stamps = [info.displayed_ns for info in drawn]
+    assert stamps == sorted(stamps)
+    assert one.sink.drawn == len(drawn) <= len(one.infos) - one.sink.skipped
+
+
+def test_max_fps_leaves_frames_out_evenly(session):
+    one = session(max_fps=10)
+    pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
+    end = now_ns() + 10**9
+    while now_ns() < end:
+        one.write(pixels)
+        time.sleep(0.002)
+    assert 1 <= len(one.infos) - one.sink.skipped <= 12
+
+
+def test_the_user_closes_the_window_and_the_run_goes_on(session):
+    one = session()
+    pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
+    one.write_until_drawn(pixels)
+    assert close_windows_titled("specimen") == 1
+    wait_for(lambda: one.sink.closed_by_user)
+    before = one.sink.skipped
+    for _ in range(3):
+        one.write(pixels)
+    assert one.sink.skipped == before + 3
+    assert one.ledger.notes == ["window: it was closed; the run goes on"]
+    one.close()
+    assert gone(one.process)
+
+
+def test_a_killed_window_disturbs_nothing(session):
+    one = session()
+    pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
+    one.write_until_drawn(pixels)
+    one.process.kill()
+    for _ in range(5):
+        one.write(pixels)
+    wait_for(lambda: one.ledger.notes)
+    one.write(pixels)
+    assert not one.sink.closed_by_user
+    assert len(one.ledger.notes) == 1
+    assert "the run goes on" in one.ledger.notes[0]
+    one.close()
+    assert gone(one.process)
+
+
+def test_a_session_that_is_killed_takes_its_window_with_it():
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import test_window_process as t;"
+        "s = t.Session(); s.write_until_drawn({'raw': t.square(t.RAW, 0, 0), 'restored': t.square(t.RESTORED, 0, 0)});"
+        "print(s.process.pid, flush=True); time.sleep(100)"
+    )
+    session = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
+    )
+    assert session.stdout is not None
+    with session.stdout as pipe:
+        window = psutil.Process(int(pipe.readline()))
+        assert window.is_running()
+        session.kill()
+        session.wait()
+    wait_for(lambda: not window.is_running() or window.status() == psutil.STATUS_ZOMBIE)

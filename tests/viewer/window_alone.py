@@ -1,0 +1,115 @@
+"""Run in a process of its own: the window without the wire. Prints what it found as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+from PySide6.QtCore import QEvent, QPointF, Qt
+from PySide6.QtGui import QKeyEvent, QWheelEvent
+from PySide6.QtWidgets import QApplication
+
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.viewer.window import Look, ViewerWindow
+
+app = QApplication(sys.argv)
+raw, restored = Spec((96, 128), "uint16"), Spec((192, 256), "float32")  # the same field, sampled twice as finely
+drawn: list[int] = []
+closed: list[int] = []
+window = ViewerWindow(
+    [Stream(raw, pixel_um=0.5)],
+    [{"raw": raw, "restored": restored}],
+    Look(title="t", size=(900, 500), contrast={"raw": [0, 100]}),
+    on_drawn=drawn.append,
+    on_closed=lambda: closed.append(1),
+)
+window.show()
+
+
+def settle() -> None:
+    for _ in range(20):
+        app.processEvents()
+
+
+def show(level: int, seq: int, *names: str) -> None:
+    planes = {"raw": np.full(raw.shape, level, "uint16"), "restored": np.full(restored.shape, level, "float32")}
+    window.show_frame(0, {name: planes[name] for name in names}, FrameInfo(seq, camera_ns=now_ns(), where="why not"))
+    end = now_ns() + 10 * 10**9
+    before = len(drawn)
+    while len(drawn) == before and now_ns() < end:
+        app.processEvents()
+
+
+def press(key: Qt.Key, text: str) -> None:
+    app.sendEvent(window, QKeyEvent(QEvent.Type.KeyPress, key, Qt.KeyboardModifier.NoModifier, text))
+    settle()
+
+
+def rects() -> list[list[float]]:
+    return [[float(v) for v in (*pane.camera.rect.pos, *pane.camera.rect.size)] for pane in window.panes.panes]
+
+
+found: dict[str, object] = {}
+settle()
+start_ns = now_ns()
+show(50, 0, "raw", "restored")
+found["stamp_after_start"] = bool(drawn) and drawn[-1] > start_ns
+found["fitted"] = rects()
+found["limits"] = [list(pane.image.clim) for pane in window.panes.panes]
+found["captions"] = [[c.name, c.um is not None] for c in window.overlay.captions]
+
+first, second = window.panes.panes
+first.camera.rect = (10, 20, 30, 40)
+settle()
+found["first_moved"] = rects()
+second.camera.rect = (5, 6, 7, 8)
+settle()
+found["second_moved"] = rects()
+
+press(Qt.Key.Key_F, "f")
+found["key_fit"] = rects()
+left, top, width, height = second.place
+at = QPointF(left + width / 2, top + height / 2)
+canvas = window.panes.canvas.native
+wheel = QWheelEvent(
+    at, QPointF(canvas.mapToGlobal(at.toPoint())), QPointF(0, 0).toPoint(), QPointF(0, 240).toPoint(),
+    Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+)  # fmt: skip
+app.sendEvent(canvas, wheel)
+settle()
+found["wheel"] = rects()
+hit = window.panes.at(at.x(), at.y())
+found["under_cursor"] = [hit[0].plane, hit[1], hit[2]] if hit else None
+press(Qt.Key.Key_Space, " ")
+found["key_space"] = rects()
+
+press(Qt.Key.Key_A, "a")
+found["auto_off"] = [c.detail.rsplit(None, 1)[-1] for c in window.overlay.captions]
+press(Qt.Key.Key_A, "a")
+found["auto_on"] = [c.detail.rsplit(None, 1)[-1] for c in window.overlay.captions]
+
+press(Qt.Key.Key_Question, "?")
+found["help"] = window.overlay.help
+press(Qt.Key.Key_H, "h")
+found["help_again"] = window.overlay.help
+
+for shown in window._shown.values():
+    shown.seen_ns = now_ns()  # a moment ago, however slow this computer is
+show(60, 1, "raw")
+found["held"] = [c.notice for c in window.overlay.captions]
+for shown in window._shown.values():
+    shown.seen_ns -= 2 * 10**9
+show(70, 2, "raw")
+window.write_figures()
+found["missing"] = [c.notice for c in window.overlay.captions]
+found["state"] = window.bars.state
+show(70, 3, "raw", "restored")
+window.write_figures()
+found["back"] = [c.notice for c in window.overlay.captions]
+found["live"] = window.bars.state
+
+press(Qt.Key.Key_Q, "q")
+found["closed"] = [len(closed), window.isVisible()]
+print(json.dumps(found), flush=True)
