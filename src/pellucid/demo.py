@@ -29,10 +29,10 @@ bind = "tcp://127.0.0.1:{port}"
 [[stages]]
 kind = "deconvolve"
 method = "wiener-butterworth"
-iterations = 3
-alpha = 0.001                 # beads without noise: undo more of the blur than in a noisy picture
+iterations = 2
+alpha = 0.003                 # beads without noise: undo more of the blur than in a noisy picture
 resolution_px = 6
-psf = {{ kind = "gaussian", fwhm_px = 10.6 }}
+psf = {{ kind = "gaussian", fwhm_px = 10.2 }}
 
 [[sinks]]
 kind = "recorder"

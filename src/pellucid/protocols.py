@@ -294,6 +294,8 @@ class Sink(Protocol):
     early : bool
         Wants the raw plane as soon as it is there, before any stage, and the other planes when they are ready:
         two calls of ``write`` a frame. Else one call with all planes.
+
+    A sink that takes frames and leaves some out by itself counts them in `skipped`.
     """
 
     policy: str

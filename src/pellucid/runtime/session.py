@@ -307,6 +307,9 @@ class Session:
         for name, sink in self.sinks.items():
             if self._branches[name].stalled_s():
                 continue  # its thread is still inside: nobody may touch it
+            # What a sink took and left out by itself (a window that draws fewer frames) was not written.
+            left_out = getattr(sink, "skipped", 0)
+            self._branches[name].counts.update(written=-left_out, skipped=left_out)
             try:
                 sink.finish()
             except Exception as error:
