@@ -30,7 +30,7 @@ bind = "tcp://127.0.0.1:{port}"
 kind = "deconvolve"
 method = "wiener-butterworth"
 iterations = 2
-alpha = 0.003                 # beads without noise: undo more of the blur than in a noisy picture
+alpha = 0.003                 # no noise, so more can be undone; found by comparing with the frame in focus
 resolution_px = 6
 psf = {{ kind = "gaussian", fwhm_px = 10.2 }}
 

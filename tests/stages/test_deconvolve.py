@@ -20,8 +20,7 @@ from pellucid.optics import specimen
 from pellucid.protocols import FrameInfo, Spec, Stream
 from pellucid.runtime.chain import Chain
 from pellucid.stages.deconvolve import TYPES, Deconvolve
-from pellucid.testing import LocalRing
-from pellucid.testing import check_stage
+from pellucid.testing import LocalRing, check_stage
 
 METHODS = ("wiener-butterworth", "richardson-lucy")
 NARROW = {"kind": "gaussian", "fwhm_px": 3.5}
