@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -48,6 +51,31 @@ def test_without_vispy_it_names_the_extra(monkeypatch):
     monkeypatch.setattr(Window, "needs", {"no_such_package_vispy": "window"})
     with pytest.raises(MissingExtra, match=r"pellucid\[window\]"):
         open_(Window())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes links to all that is installed but one package")
+def test_where_vispy_is_not_installed_the_extra_is_named(tmp_path):
+    import numpy as np
+
+    import pellucid
+
+    for entry in Path(np.__file__).parents[1].iterdir():
+        if not entry.name.lower().startswith("vispy"):
+            (tmp_path / entry.name).symlink_to(entry)
+    code = (
+        "from pellucid.sinks.window import Window; from pellucid.ledger import Ledger;"
+        "from pellucid.protocols import Spec, Stream; s = Spec((8, 8), 'uint16');"
+        "Window().open([Stream(s)], [{'raw': s}], {'ledger': Ledger()})"
+    )
+    # -S: the interpreter does not look for installed packages by itself.
+    path = os.pathsep.join([str(Path(pellucid.__file__).parents[1]), str(tmp_path)])
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=os.environ | {"PYTHONPATH": path, "DISPLAY": ":0"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    last = out.stderr.splitlines()[-1]
+    assert "MissingExtra" in last
+    assert 'vispy is not installed. Type: pip install "pellucid[window]"' in last
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Both:
     """Both ends, called in turn."""
 
     def __init__(self, streams: int = 1) -> None:
-        self.receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(PLANES))
+        self.receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(PLANES), heartbeat_s=0.1, timeout_s=1.0)
         self.sender = Sender(self.receiver.endpoint, [Feed(Stream(RAW, index=i), PLANES) for i in range(streams)])
         self.shown: list[tuple[int, dict[str, float], FrameInfo]] = []
         self.next = 0
@@ -120,6 +120,37 @@ def test_pixels_that_a_pane_still_waits_for_are_not_given_back(both):
     assert both.free() == SLOTS - 2
     both.newest.drawn(5)
     both.until(lambda: both.free() == SLOTS)
+
+
+def test_a_plane_that_the_next_frame_lacks_is_shown_beside_it(both):
+    both.send()
+    both.send(("raw",), why="chain busy")
+    both.until(lambda: both.shown and both.shown[-1][2].seq == 1)
+    panes = {}
+    for _, planes, _ in both.shown:
+        panes |= planes
+    assert panes == {"raw": 1, "restored": 0}
+    both.newest.drawn(5)
+    both.until(lambda: both.free() == SLOTS)
+
+
+def test_frames_that_are_replaced_pane_by_pane_go_back(both):
+    for at, names in enumerate([("raw", "restored"), ("raw",), ("restored",)]):
+        assert both.send(names)
+        both.until(lambda at=at: both.shown and both.shown[-1][2].seq == at)
+    both.until(lambda: both.free() == SLOTS - 2)  # nothing of the first is left
+    both.newest.drawn(6)
+    both.until(lambda: both.free() == SLOTS)
+    assert {ack for ack in both.sender.acks if ack[1]} == {(1, 6), (2, 6)}
+
+
+def test_a_session_that_is_silent_but_alive_may_come_back(both):
+    end = now_ns() + 20 * 10**9
+    while not both.newest.over:
+        assert now_ns() < end
+        both.newest.look(lambda *_: None)  # and nobody polls the sender
+    assert both.newest.over == "the session does not answer"
+    both.until(lambda: not both.newest.over)
 
 
 def test_the_reason_for_a_missing_plane_arrives(both):

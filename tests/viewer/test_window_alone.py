@@ -35,6 +35,13 @@ def test_fit_and_wheel(found):
     assert [one[0] + one[2] / 2, one[1] + one[3] / 2] == pytest.approx([64, 48], abs=1.0)  # zooms where the cursor is
 
 
+def test_a_resize_fits_again_unless_the_user_has_zoomed(found):
+    whole, before, after = found["resized"]
+    assert whole == [[0, 0, 128, 96]] * 2
+    assert after > before
+    assert found["resized_zoomed"] == [[32, 24, 64, 48]] * 2
+
+
 def test_cursor_is_in_pixels_of_the_raw_plane(found):
     name, x, y = found["under_cursor"]
     assert name == "restored"

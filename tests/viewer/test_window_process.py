@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Slot, Spec, Stream
 from pellucid.sinks.window import Window
+from pellucid.testing import check_sink
 
 pytestmark = [pytest.mark.screen, pytest.mark.usefixtures("screen")]
 
@@ -39,12 +42,20 @@ class Session:
         self.process = psutil.Process(self.sink._process.pid)
         self.infos: list[FrameInfo] = []
 
-    def write(self, pixels: Mapping[str, np.ndarray], stream: int = 0, where: str = "") -> FrameInfo:
-        slot = Slot(0, self.streams[stream], dict(pixels))
-        slot.info = FrameInfo(len(self.infos), stream, len(self.infos), now_ns(), received_ns=now_ns(), where=where)
-        self.infos.append(slot.info)
+    def take(self, stream: int = 0, where: str = "") -> FrameInfo:
+        seq = len(self.infos)
+        self.infos.append(FrameInfo(seq, stream, seq, now_ns(), received_ns=now_ns(), where=where))
+        return self.infos[-1]
+
+    def give(self, info: FrameInfo, pixels: Mapping[str, np.ndarray]) -> None:
+        slot = Slot(0, self.streams[info.stream], dict(pixels))
+        slot.info = info
         self.sink.write(slot, tuple(pixels))
-        return slot.info
+
+    def write(self, pixels: Mapping[str, np.ndarray], stream: int = 0, where: str = "") -> FrameInfo:
+        info = self.take(stream, where)
+        self.give(info, pixels)
+        return info
 
     def write_until_drawn(self, pixels: Mapping[str, np.ndarray], stream: int = 0, where: str = "") -> FrameInfo:
         def once() -> FrameInfo | None:
@@ -98,6 +109,12 @@ def place(column: int, x: float, y: float, columns: int = 2, row: int = 0, rows:
     return round(top + y * zoom), round(left + x * zoom)
 
 
+def blocks(process: psutil.Process) -> set[str]:
+    """Return the blocks of shared memory that a process has mapped."""
+    paths = (mapped.path.removesuffix(" (deleted)") for mapped in process.memory_maps())
+    return {path for path in paths if path.startswith("/dev/shm/")}
+
+
 def square(spec: Spec, x: int, y: int, value: float = 1000, back: float = 0) -> np.ndarray:
     plane = np.full(spec.shape, back, spec.dtype)
     plane[..., y : y + 20, x : x + 20] = value
@@ -132,6 +149,13 @@ def test_one_pane_where_there_is_no_restored_plane(session, tmp_path):
     seen = picture(tmp_path / "window.png")
     assert seen[place(0, 60, 45, columns=1)].tolist() == [255] * 3
     assert seen[place(0, 60, 25, columns=1)].tolist() == [0] * 3
+
+
+def test_a_narrow_window_is_as_narrow_as_asked(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png", size=(320, 240))
+    one.write_until_drawn({"raw": square(RAW, 50, 35), "restored": square(RESTORED, 50, 35)})
+    one.close()
+    assert picture(tmp_path / "window.png").shape == (240, 320, 3)
 
 
 def test_two_streams_a_stack_and_a_type_without_a_texture(session, tmp_path):
@@ -195,6 +219,41 @@ def test_max_fps_leaves_frames_out_evenly(session):
     assert 1 <= len(one.infos) - one.sink.skipped <= 12
 
 
+def test_a_frame_that_was_overtaken_brings_only_what_is_newer(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png")
+    shade = {level: {n: np.full(s.shape, level, s.dtype) for n, s in BOTH.items()} for level in (200, 500)}
+    early = one.take()
+    # The chain still works on this frame while later ones, which found it busy, go past it.
+    later = one.write_until_drawn({"raw": shade[500]["raw"]}, where="chain busy")
+    wait_for(lambda: one.sink.finish() or one.give(early, shade[200]) or early.displayed_ns)
+    skipped = one.sink.skipped
+    one.give(early, shade[200])
+    one.give(later, {"raw": shade[200]["raw"]})
+    assert one.sink.skipped == skipped + 2
+    one.close()
+    seen = picture(tmp_path / "window.png")
+    assert seen[place(0, 60, 45)] == pytest.approx([127.5] * 3, abs=3)
+    assert seen[place(1, 60, 45)] == pytest.approx([51] * 3, abs=3)
+
+
+def test_cameras_that_fire_together_are_both_shown(session):
+    one = session([{"raw": RAW}, {"raw": RAW}], max_fps=5)
+    pixels = {"raw": square(RAW, 0, 0)}
+
+    for stream in (0, 1):
+        one.write_until_drawn(pixels, stream)
+    wait_for(lambda: one.sink.finish() or not one.sink._shown)
+    time.sleep(0.5)  # longer than between two frames at max_fps: both are due
+    skipped = one.sink.skipped
+    for stream in (0, 1):
+        one.write(pixels, stream)
+    assert one.sink.skipped == skipped
+
+
+def test_it_keeps_the_contract_of_a_sink():
+    check_sink(Window)
+
+
 def test_the_user_closes_the_window_and_the_run_goes_on(session):
     one = session()
     pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
@@ -214,6 +273,7 @@ def test_a_killed_window_disturbs_nothing(session):
     one = session()
     pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
     one.write_until_drawn(pixels)
+    shared = blocks(one.process)
     one.process.kill()
     for _ in range(5):
         one.write(pixels)
@@ -222,8 +282,42 @@ def test_a_killed_window_disturbs_nothing(session):
     assert not one.sink.closed_by_user
     assert len(one.ledger.notes) == 1
     assert "the run goes on" in one.ledger.notes[0]
+    # Its memory is nobody's any more, before the end of the run already.
+    assert shared
+    assert not blocks(psutil.Process()) & shared
     one.close()
     assert gone(one.process)
+    wait_for(lambda: not any(os.path.exists(path) for path in shared))
+
+
+def test_a_window_that_is_told_to_end_saves_its_picture(session, tmp_path):
+    one = session(screenshot=tmp_path / "window.png")
+    one.write_until_drawn({"raw": square(RAW, 80, 20), "restored": square(RESTORED, 20, 50)})
+    one.process.terminate()
+    wait_for(lambda: one.ledger.notes)
+    assert one.ledger.notes == ["window: it was closed; the run goes on"]
+    assert picture(tmp_path / "window.png")[place(0, 90, 30)].tolist() == [255] * 3
+
+
+def test_a_window_that_stands_still_holds_nobody_up(session):
+    one = session()
+    pixels = {"raw": square(RAW, 0, 0), "restored": square(RESTORED, 0, 0)}
+    one.write_until_drawn(pixels)
+    shared = blocks(one.process)
+    one.process.send_signal(signal.SIGSTOP)
+    drawn = one.sink.drawn
+    began = now_ns()
+    for _ in range(1000):
+        one.write(pixels)
+    # A thousand waits of any kind would be longer than this; without them it is a tenth of a second.
+    assert now_ns() - began < 20 * 10**9
+    assert one.sink.skipped >= 1000 - 4
+    one.sink.finish()
+    assert one.sink.drawn <= drawn + 4
+    assert one.ledger.notes == []
+    one.close()
+    assert gone(one.process)
+    wait_for(lambda: not any(os.path.exists(path) for path in shared))
 
 
 def test_a_session_that_is_killed_takes_its_window_with_it():

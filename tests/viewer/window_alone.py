@@ -85,6 +85,17 @@ found["under_cursor"] = [hit[0].plane, hit[1], hit[2]] if hit else None
 press(Qt.Key.Key_Space, " ")
 found["key_space"] = rects()
 
+zooms = [pane.zoom for pane in window.panes.panes]
+window.resize(1300, 800)
+settle()
+found["resized"] = [rects(), zooms[0], window.panes.panes[0].zoom]
+first.camera.rect = (32, 24, 64, 48)
+settle()
+window.resize(900, 500)
+settle()
+found["resized_zoomed"] = rects()
+press(Qt.Key.Key_F, "f")
+
 press(Qt.Key.Key_A, "a")
 found["auto_off"] = [c.detail.rsplit(None, 1)[-1] for c in window.overlay.captions]
 press(Qt.Key.Key_A, "a")

@@ -30,6 +30,10 @@ __all__ = ["Window"]
 Limits = Annotated[tuple[float, float], Field(description="low, high")]
 TEND_S = 0.1
 """Between two signs of life to the window, also while no frame comes."""
+CLOSE_S = 2.0
+"""For the window to answer that it closes; one that does not may be busy, and has as long again to go by itself."""
+SAVE_S = 5.0
+"""For a window that has answered, to save its picture."""
 REMEMBER = 64
 """Frames under way to the screen whose times are still expected; the window has four slots."""
 WHY = "#why"
@@ -60,7 +64,7 @@ class Window:
     ----------
     drawn, skipped : int
         Frames that are known to have been drawn, and those left out here because the window had no room, because
-        of `max_fps`, or because it is gone.
+        of `max_fps`, because newer ones had overtaken them, or because it is gone.
     closed_by_user : bool
     """
 
@@ -94,7 +98,8 @@ class Window:
         self._tender: threading.Thread | None = None
         self._shown: dict[int, FrameInfo] = {}
         self._next = 0
-        self._due_ns = 0
+        self._last: list[dict[str, int]] = []
+        self._due_ns: list[dict[str, int]] = []
         self._period_ns = round(1e9 / self.max_fps)
         self._bring: list[dict[str, np.ndarray[Any, Any] | None]] = []
         self._active = False
@@ -145,6 +150,8 @@ class Window:
             }
             for specs, feed in zip(planes, feeds, strict=True)
         ]
+        self._last = [dict.fromkeys(bring, -1) for bring in self._bring]
+        self._due_ns = [dict.fromkeys(bring, 0) for bring in self._bring]
         told = {
             "title": self.title,
             "size": self.size,
@@ -172,8 +179,8 @@ class Window:
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Hot: copy the planes into the window's memory, if it has room; else leave the frame out."""
         now = now_ns()
-        # Half a period early is in time: a camera at just max_fps trembles, and every second frame would go.
-        if not self._active or now < self._due_ns - self._period_ns // 2:
+        ready = self._wanted(slot.info, names, now) if self._active else []
+        if not ready:
             self.skipped += 1
             return
         with self._lock:
@@ -188,7 +195,6 @@ class Window:
             if free is None:
                 self.skipped += 1
                 return
-            ready = [name for name in names if name in self._bring[given.stream]]
             for name in ready:
                 plane, flat = slot.planes[name], self._bring[given.stream][name]
                 np.copyto(free.planes[name], plane if flat is None else plane.max(axis=0, out=flat), casting="unsafe")
@@ -196,15 +202,29 @@ class Window:
                 text = given.where.encode()[: WHY_BYTES - 1]
                 free.planes[WHY][0, : len(text)] = np.frombuffer(text, np.uint8)
                 free.planes[WHY][0, len(text)] = 0
-                ready.append(WHY)
-            free.ready = tuple(ready)
+            free.ready = (*ready, WHY) if given.where else tuple(ready)
             # Numbered anew: streams may overtake each other here, and the wire wants an order.
             number = given.camera_number if given.camera_number >= 0 else given.seq
             free.info = FrameInfo(self._next, given.stream, number, given.camera_ns, 0, given.received_ns)
             self._shown[self._next] = given
             self._next += 1
             sender.commit(free)
-            self._due_ns = max(self._due_ns, now - self._period_ns // 2) + self._period_ns
+            last, due_ns = self._last[given.stream], self._due_ns[given.stream]
+            for name in ready:
+                last[name] = given.seq
+                due_ns[name] = max(due_ns[name], now - self._period_ns // 2) + self._period_ns
+
+    def _wanted(self, info: FrameInfo, names: tuple[str, ...], now: int) -> list[str]:
+        """Return the planes to show of a frame: those newer than what is shown, if it is time for one of them.
+
+        Frames that find the chain busy go past the one that it works on. Where it is always busy each result is
+        older than the raw plane on the screen, so order and pace are kept for each plane.
+        """
+        last, due_ns = self._last[info.stream], self._due_ns[info.stream]
+        newer = [name for name in names if last.get(name, info.seq) < info.seq]
+        # Half a period early is in time: a camera at just max_fps trembles, and every second frame would go.
+        in_time = any(now >= due_ns[name] - self._period_ns // 2 for name in newer)
+        return newer if in_time else []
 
     def _take_times(self, sender: Sender) -> None:
         """Mark the frames that have been drawn."""
@@ -235,6 +255,10 @@ class Window:
             if code is not None:
                 self._active = False
                 self.closed_by_user = code == 0
+                with self._lock:
+                    sender, self._sender = self._sender, None
+                    if sender is not None:
+                        sender.close(0)  # its memory would stay as long as this side has it
                 if self._ledger is not None:
                     what = "was closed" if code == 0 else f"ended with {code}"
                     self._ledger.notes.append(f"window: it {what}; the run goes on")
@@ -257,11 +281,10 @@ class Window:
             self._tender = None
         with self._lock:
             sender, self._sender = self._sender, None
-        if sender is not None:
-            sender.close(1.0)
+        hears = sender is None or sender.close(CLOSE_S)
         process, self._process = self._process, None
         if process is not None:
-            process.end(5.0)
+            process.end(SAVE_S if hears else CLOSE_S)
 
 
 def _is_picture(spec: Spec) -> bool:

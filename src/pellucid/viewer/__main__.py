@@ -22,13 +22,14 @@ LOOK_MS = 4
 """Between two looks at the wire: a quarter of a frame at 60 Hz."""
 WAIT_S = 30.0
 STAY_MS = 3000
-"""A session that is gone leaves its last picture for so long, with the reason over it."""
+"""A session that has died leaves its last picture for so long, with the reason over it."""
 
 
 def main() -> int:
     """Open the window and run it."""
     told = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this window in its turn
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = QApplication(sys.argv[:1])
     receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]))
     print(receiver.endpoint, flush=True)
@@ -43,6 +44,8 @@ def main() -> int:
     if told["screenshot"]:
         window.screenshot = Path(told["screenshot"])
 
+    # Python hears signals between two of its lines, so with the next look at the wire.
+    signal.signal(signal.SIGTERM, lambda *_: window.close())
     over = ""
     leave = QTimer()
     leave.setSingleShot(True)
@@ -57,10 +60,8 @@ def main() -> int:
                 leave.start(0)
                 return
             window.end(over)
-            if over:
-                leave.start(STAY_MS)
-            else:
-                leave.stop()  # a session that stood still for a while is back
+            if receiver.sender_is_dead:
+                leave.start(STAY_MS)  # one that only stands still for a while may come back
 
     timer = QTimer()
     timer.setTimerType(Qt.TimerType.PreciseTimer)

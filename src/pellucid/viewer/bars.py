@@ -78,6 +78,7 @@ def _bar(name: str, height: int, parts: Sequence[QWidget | None]) -> QFrame:
     bar = QFrame()
     bar.setObjectName(name)
     bar.setFixedHeight(height)
+    bar.setMinimumWidth(1)  # a narrow window cuts the texts; they must not make it wide
     row = QHBoxLayout(bar)
     row.setContentsMargins(14, 0, 14, 0)
     row.setSpacing(18)

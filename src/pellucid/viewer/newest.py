@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class _Account:
 
 
 class Newest:
-    """Drains a receiver and keeps the last frame of each stream until it is drawn.
+    """Drains a receiver and keeps the newest of each plane until it is drawn.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Newest:
         )
         self._memories = [SlotMemory.create(SlotLayout(feed.planes, SLOTS), shared=True) for feed in hello.feeds]
         self._views = [[memory.views(i) for i in range(SLOTS)] for memory in self._memories]
-        self._waiting: dict[int, list[Arrival]] = {feed: [] for feed in range(len(self._memories))}
+        self._waiting: list[dict[str, Arrival]] = [{} for _ in self._memories]
         receiver.welcome(self._memories, _Account())
         for feed in range(len(self._memories)):
             for index in range(SLOTS):
@@ -62,35 +62,41 @@ class Newest:
     @property
     def over(self) -> str:
         """Why no frame will come any more; empty while one may."""
-        return {"ended": "the run has ended", "gone": "the session is gone"}.get(self._receiver.state, "")
+        if self._receiver.state == "gone":
+            return "the session is gone" if self._receiver.sender_is_dead else "the session does not answer"
+        return "the run has ended" if self._receiver.state == "ended" else ""
 
     def look(self, show: Callable[[int, dict[str, np.ndarray[Any, Any]], FrameInfo], None]) -> None:
-        """Take all that has arrived; show the newest of each stream, give the others back at once."""
-        fresh: dict[int, Arrival] = {}
+        """Take all that has arrived; show what is newest of each plane, give the others back at once.
+
+        A frame that lacks a plane takes the place of an older one only where it has something newer: the window
+        goes on to read the older plane until it is drawn, and the session would write into it.
+        """
+        fresh: list[Arrival] = []
         while (arrival := self._receiver.receive(0.0)) is not None:
-            if (older := fresh.pop(arrival.feed, None)) is not None:
-                self._receiver.grant(older.feed, older.index)
-            fresh[arrival.feed] = arrival
-        for feed, arrival in fresh.items():
-            views = self._views[feed][arrival.index]
+            fresh.append(arrival)
+            waiting = self._waiting[arrival.feed]
+            before = list(waiting.values())
+            waiting.update(dict.fromkeys(_pictures(arrival), arrival))
+            for older in _each(before):
+                if not _among(older, waiting.values()):
+                    self._receiver.grant(older.feed, older.index)  # never drawn, so without a time
+        for arrival in fresh:
+            waiting = self._waiting[arrival.feed]
+            if not _among(arrival, waiting.values()):
+                continue
+            views = self._views[arrival.feed][arrival.index]
             if WHY in arrival.ready:
                 arrival.info.where = bytes(views[WHY]).split(b"\0", 1)[0].decode(errors="replace")
-            show(feed, {name: views[name] for name in arrival.ready if name != WHY}, arrival.info)
-            # The window reads the newer pixels now; one that was never drawn goes back without a time. Not while
-            # a pane still waits for a plane that the newer frame lacks: the session would write into it.
-            undrawn, self._waiting[feed] = self._waiting[feed], [arrival]
-            for older in undrawn:
-                if set(older.ready) - {WHY} <= set(arrival.ready):
-                    self._receiver.grant(older.feed, older.index)
-                else:
-                    self._waiting[feed].insert(0, older)
+            names = [name for name in arrival.ready if waiting.get(name) is arrival]
+            show(arrival.feed, {name: views[name] for name in names if name != WHY}, arrival.info)
 
     def drawn(self, at_ns: int) -> None:
         """Give back what has been drawn, with the time."""
-        for arrivals in self._waiting.values():
-            for arrival in arrivals:
+        for waiting in self._waiting:
+            for arrival in _each(waiting.values()):
                 self._receiver.grant(arrival.feed, arrival.index, arrival.info.seq, at_ns)
-            arrivals.clear()
+            waiting.clear()
 
     def close(self) -> None:
         """Give the memory back."""
@@ -98,3 +104,16 @@ class Newest:
         for memory in self._memories:
             memory.close()
         self._receiver.close()
+
+
+def _pictures(arrival: Arrival) -> list[str]:
+    return [name for name in arrival.ready if name != WHY] or [WHY]
+
+
+def _among(arrival: Arrival, some: Iterable[Arrival]) -> bool:
+    return any(arrival is one for one in some)
+
+
+def _each(some: Iterable[Arrival]) -> list[Arrival]:
+    """Return each once: a frame waits for all its planes."""
+    return list({id(one): one for one in some}.values())

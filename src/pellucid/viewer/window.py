@@ -140,19 +140,23 @@ class ViewerWindow(QWidget):
         stream
             Index of its stream.
         planes
-            The planes that it has; a pane whose plane is not here says why after a moment.
+            The planes to draw; a pane whose plane is not here says why after a moment, unless a newer frame has
+            brought it.
         info
             Of the frame; `state` and `where` tell why a plane is missing.
         """
         now = now_ns()
-        self._infos[stream] = info
+        newest = self._infos.get(stream)
+        overtaken = newest is not None and info.camera_ns < newest.camera_ns
+        if not overtaken:
+            self._infos[stream] = info
         self._fresh = info
         for pane, shown in self._shown.items():
             if pane.stream.index != stream:
                 continue
             pixels = planes.get(pane.plane)
             if pixels is None:
-                if now - shown.seen_ns > HOLD_NS:
+                if not overtaken and now - shown.seen_ns > HOLD_NS:
                     self._notice(pane, f"raw only: {info.where}" if info.where else "raw only")
                 continue
             shown.seen_ns = now
