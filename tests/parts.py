@@ -27,6 +27,8 @@ class Counting:
     live: bool = False
     every_s: float = 0.0
     cameras: int = 1
+    break_at: int = -1
+    break_close: bool = False
     shares_memory: ClassVar[bool] = False
     passive: ClassVar[bool] = True
 
@@ -55,6 +57,8 @@ class Counting:
                 self._account.told(self._next)
             self.finished = True
             return None
+        if self._next == self.break_at:
+            raise ValueError("the cable was pulled")
         if self.every_s:
             time.sleep(self.every_s)
         camera = self._next % self.cameras
@@ -78,6 +82,8 @@ class Counting:
     def close(self) -> None:
         for slots in self._slots:
             slots.clear()
+        if self.break_close:
+            raise RuntimeError("the driver hangs up on nobody")
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -88,17 +94,27 @@ class Scale:
     raise_at: int = -1
     nan_at: int = -1
     slow_s: float = 0.0
+    hang_s: float = 0.0
+    in_place: bool = False
+    leak: bool = False
     reads: str | None = None
     writes: str | None = None
     captures: ClassVar[bool] = True
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
         self._calls = -2  # the chain warms up with two
+        self._leaked = []
         return Spec(given.shape, "float32", device)
 
     def __call__(self, given, result) -> None:
         result.copy_(given)
         result.mul_(self.factor)
+        if self.hang_s and self._calls >= 0:
+            time.sleep(self.hang_s)
+        if self.in_place:
+            given.zero_()
+        if self.leak:
+            self._leaked.append(result.clone())
         if self.slow_s:
             time.sleep(self.slow_s)
         if self.raise_at >= 0 and self._calls >= self.raise_at:

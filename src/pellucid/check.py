@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from pellucid.config import GROUPS, Config, installed, keys_of
 from pellucid.errors import ConfigError, PellucidError
@@ -66,8 +66,8 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     if host + on_device > free:
         rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
         fine = False
-    for line in _missing(config):
-        rows.add_row("missing", f"[red]{line}[/red]")
+    for line in [*_missing(config), *_not_ready(config)]:
+        rows.add_row("missing", Text(line, style="red"))
         fine = False
     console.print(rows)
     say("nothing was started" if fine else "this would not run")
@@ -95,18 +95,29 @@ def print_parts() -> None:
                 )
 
 
+def _not_ready(config: Config) -> list[str]:
+    """Ask the parts that can tell it whether they could be opened now."""
+    lines = []
+    for name, part in [("source", config.source), *config.sinks.items()]:
+        try:
+            getattr(part, "ready", lambda: None)()
+        except PellucidError as error:
+            lines.append(f"{name}: {error}")
+    return lines
+
+
 def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...], bool]:
     """Return the streams a source tells without starting anything, else assumed ones."""
-    if getattr(config.source, "passive", False):
-        try:
-            return config.source.open(), True
-        finally:
-            config.source.close()
     match = re.fullmatch(r"(\d+)x(\d+)", shape)
     if match is None or not all(int(n) for n in match.groups()):
         raise ConfigError(f"--shape {shape}: give height and width in pixels, such as 2048x2048")
     if dtype not in _DTYPES:
         raise ConfigError(f"--dtype {dtype}: allowed are {', '.join(_DTYPES)}")
+    if getattr(config.source, "passive", False):
+        try:
+            return config.source.open(), True
+        finally:
+            config.source.close()
     return (Stream(Spec((int(match[1]), int(match[2])), dtype)),), False
 
 
@@ -116,11 +127,7 @@ def _missing(config: Config) -> list[str]:
     for name, part in [("source", config.source), *config.sinks.items()]:
         for module, extra in getattr(part, "needs", {}).items():
             if importlib.util.find_spec(module) is None:
-                lines.append(f'{name} needs {module}. Type: pip install "pellucid\\[{extra}]"')
-    recorder = config.sinks.get("recorder")
-    path = getattr(recorder, "path", None)
-    if path is not None and "{" not in path and Path(path).exists():
-        lines.append(f'recorder: path = "{path}" exists and is never overwritten; give another')
+                lines.append(f'{name} needs {module}. Type: pip install "pellucid[{extra}]"')
     return lines
 
 

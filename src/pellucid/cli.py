@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from pellucid.errors import PellucidError
+from pellucid.errors import ConfigError, PellucidError
 
 __all__ = ["main"]
 
@@ -83,7 +84,7 @@ def send(
     ] = False,
     in_band: Annotated[bool, typer.Option("--in-band", help="Never use shared memory.")] = False,
     once: Annotated[bool, typer.Option("--once", help="End when the session goes.")] = False,
-    wait: Annotated[float, typer.Option(min=0.1, help="How long to look for the session, in seconds.")] = 30.0,
+    wait: Annotated[float, typer.Option(min=0.1, max=1e7, help="How long to look for the session, in seconds.")] = 30.0,
     keys: Annotated[
         Path | None, typer.Option(help="TOML file with public, secret and server (CURVE keys, Z85).")
     ] = None,
@@ -97,11 +98,25 @@ def send(
     """Be the camera's side: run a core or replay files, and send the frames to a session here or elsewhere."""
     from pellucid.send import make_source, send_frames
 
-    source = make_source(cfg=cfg, adapters=adapters, replay=replay, simulated=simulated, fps=fps, sets=sets or [])
+    source = make_source(
+        cfg=cfg, adapters=adapters, replay=replay, simulated=simulated, fps=fps, sets=sets or [], lossless=lossless
+    )
     stop = threading.Event()
     if background:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with _stop_on_interrupt(stop.set):
+    found = False
+
+    def interrupted() -> None:
+        if not found:
+            raise _NotBegun
+        stop.set()
+
+    def tell(line: str) -> None:
+        nonlocal found
+        found = True
+        typer.echo(line)
+
+    with _stop_on_interrupt(interrupted):
         counts = send_frames(
             source,
             to,
@@ -112,7 +127,7 @@ def send(
             frames=frames,
             once=once,
             keys=keys,
-            tell=typer.echo,
+            tell=tell,
         )
     typer.echo(counts)
 
@@ -144,6 +159,8 @@ def bench(
     """Measure this computer: wire, whole path and deconvolution, each as a ratio within one run."""
     from pellucid.bench import run_benchmarks
 
+    if output is not None and not output.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.absolute().parent}")
     figures = run_benchmarks(quick=quick, only=only)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -218,6 +235,9 @@ def _stop_on_interrupt(stop: Any) -> Iterator[None]:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe on Windows cannot hold every letter
     try:
         code = app(standalone_mode=False)
     except PellucidError as error:

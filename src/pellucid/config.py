@@ -58,8 +58,8 @@ class SessionSettings:
     slots: Annotated[int, Field(ge=3, le=4096)] = 16
     restore: Literal["auto", "every", "latest"] = "auto"
     frames: Annotated[int, Field(ge=1)] | None = None
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    stall_s: Annotated[float, Field(gt=0)] = 10.0
+    seconds: Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False)] | None = None
+    stall_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 10.0
 
 
 def build_source(table: Mapping[str, Any], sets: Sequence[str] = ()) -> Source:
@@ -143,7 +143,7 @@ class Config:
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # Notepad begins a file with a mark
         except IsADirectoryError:
             raise ConfigError(f"{path} is a folder; give the config file in it") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -186,14 +186,21 @@ class Config:
             _build(part, keys, f"stages[{i}]", folder)
             stages.append((kind, part, keys))
         sinks: dict[str, Sink] = {}
+        skipped: list[int] = []
         for i, row in enumerate(_rows(tree, "sinks", name)):
             kind = str(row.get("kind", "")) if isinstance(row, dict) else ""
             if headless and kind == "window":
+                skipped.append(i)
                 continue
             if kind == "recorder" and kind in sinks:
                 raise ConfigError(f"sinks[{i}]: a run has one recorder, which records every plane; remove this one")
             sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
+        if not isinstance(tree.get("session", {}), dict):
+            raise ConfigError(f"{name}: session = {tree['session']!r}: a table is needed, such as [session]")
         settings = _build(SessionSettings, tree.get("session", {}), "session", folder)
+        for i in reversed(skipped):
+            del document["sinks"][i]
+        _make_absolute(document, folder)
         return cls(
             text=tomlkit.dumps(document),
             folder=folder,
@@ -203,6 +210,22 @@ class Config:
             settings=settings,
             kinds={"source": tree["source"]["kind"]},
         )
+
+
+def _make_absolute(document: Any, folder: Path) -> None:
+    """Write the files that a config reads with their whole paths, so that its copy in a recording can be run."""
+    parts = [document.get("source"), *document.get("stages", [])]
+    for part in parts:
+        for key in ("path", "psf", "config", "adapters", "keys"):
+            value = part.get(key) if isinstance(part, dict) else None
+            holder, name = (value, "path") if isinstance(value, dict) else (part, key)
+            given = value.get("path") if isinstance(value, dict) else value
+            if isinstance(given, str) and given and (folder / given).exists():
+                holder[name] = str((folder / given).resolve())
+    plugins = document.get("plugins")
+    if isinstance(plugins, list):
+        for i, given in enumerate(plugins):
+            plugins[i] = str((folder / str(given)).resolve())
 
 
 def _rows(tree: Mapping[str, Any], key: str, name: str) -> list[Any]:
@@ -294,7 +317,7 @@ def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
 
 def _step(at: Any, step: str, change: str, *, make: bool) -> Any:
     if isinstance(at, list):
-        if not step.isdigit() or int(step) >= len(at):
+        if not (step.isascii() and step.isdigit()) or int(step) >= len(at):
             raise ConfigError(f"--set {change}: {step} is not one of 0 .. {len(at) - 1}")
         return at[int(step)]
     if not isinstance(at, dict):

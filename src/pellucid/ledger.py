@@ -132,6 +132,11 @@ class Ledger:
         sinks = sum(abs(s["offered"] - s["written"] - s["skipped"] - s["lost"]) for s in self.sinks.values())
         return came + went + sinks
 
+    @property
+    def complete(self) -> bool:
+        """Whether the camera's side has said its totals, as far as it has any to say."""
+        return self._complete
+
     def frames(self) -> dict[str, Any]:
         """Return the ``frames`` part of ``report.json``."""
         return {

@@ -23,7 +23,6 @@ import tomlkit
 
 from pellucid._version import version
 from pellucid.config import Config
-from pellucid.errors import PellucidError
 from pellucid.protocols import FrameInfo, Slot, Spec, Stream
 from pellucid.runtime.session import Session, Settings
 
@@ -99,10 +98,17 @@ def open(
         One line that says what to mend.
     """
     if isinstance(config, Mapping):
-        checked = Config.parse(tomlkit.dumps(config), None, sets, headless=headless)
+        checked = Config.parse(tomlkit.dumps(_without_none(config)), None, sets, headless=headless)
     else:
         checked = Config.load(config, sets, headless=headless)
     return LiveSession(checked, policy)
+
+
+def _without_none(tree: Any) -> Any:
+    """Drop keys that are None: TOML has no such value, and a key that is left out means the same."""
+    if isinstance(tree, Mapping):
+        return {key: _without_none(value) for key, value in tree.items() if value is not None}
+    return [_without_none(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
 class LiveSession:
@@ -118,7 +124,7 @@ class LiveSession:
         self._tap = _Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
         self._thread: threading.Thread | None = None
-        self._error: PellucidError | None = None
+        self._error: Exception | None = None
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -129,11 +135,14 @@ class LiveSession:
         self.session.open()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
         if self._thread is not None:
             self._thread.join()
         self.session.close()
+        error, self._error = self._error, None
+        if kind is None and error is not None:
+            raise error
 
     def __iter__(self) -> Iterator[Frame]:
         """Start the run at the first use and yield its frames; raises what ended it early."""
@@ -143,8 +152,9 @@ class LiveSession:
         yield from self._tap.frames()
         if self._thread is not None:
             self._thread.join()
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def stop(self) -> None:
         """End the run; frames not yet taken are let go."""
@@ -154,7 +164,7 @@ class LiveSession:
     def _run(self) -> None:
         try:
             self.session.run()
-        except PellucidError as error:
+        except Exception as error:
             self._error = error
         finally:
             self._tap.end()
@@ -171,6 +181,7 @@ class _Tap:
         self.policy = policy
         self._queue: queue.Queue[Frame | None] = queue.Queue(maxsize=4 if policy == "block" else 1)
         self._left = threading.Event()
+        self._ended = threading.Event()
 
     def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         """Nothing to make ready."""
@@ -197,6 +208,8 @@ class _Tap:
             try:
                 frame = self._queue.get(timeout=0.1)
             except queue.Empty:
+                if self._ended.is_set():
+                    return
                 continue
             if frame is None:
                 return
@@ -204,6 +217,7 @@ class _Tap:
 
     def end(self) -> None:
         """No frame comes after those in the queue."""
+        self._ended.set()
         while not self._left.is_set():
             try:
                 self._queue.put(None, timeout=0.1)

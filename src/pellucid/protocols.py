@@ -321,4 +321,7 @@ class Sink(Protocol):
         """After the last frame: everything taken is where it belongs when this returns; may raise."""
 
     def close(self, report: Mapping[str, Any] | None) -> None:
-        """Give everything back; `report` is the run's ``report.json``, None where the run did not begin."""
+        """Give everything back; `report` is the run's ``report.json``, None where the run did not begin.
+
+        It may come while a ``write`` stands still.
+        """

@@ -25,6 +25,7 @@ def make_source(
     simulated: bool,
     fps: float | None,
     sets: Sequence[str],
+    lossless: bool = False,
 ) -> Source:
     """Build the one source that the options name.
 
@@ -54,6 +55,8 @@ def make_source(
         raise ConfigError("--adapters goes with --cfg")
     if fps is not None:
         keys["fps"] = fps
+    if lossless and kind != "micromanager":
+        keys["on_full"] = "wait"
     return build_source({"kind": kind, **keys}, sets)
 
 

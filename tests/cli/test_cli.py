@@ -100,6 +100,33 @@ def test_ctrl_c_drains_and_exits_with_0(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there")
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    """A stage that needs minutes for a frame would be waited for; the second Ctrl-C does not wait."""
+    (tmp_path / "slow.toml").write_text(
+        f"""
+        plugins = ["{(ROOT / "tests/parts.py").as_posix()}"]
+        source = {{ kind = "counting", frames = 1000, every_s = 0.01 }}
+        stages = [{{ kind = "scale", hang_s = 120 }}]
+        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}]
+        session = {{ stall_s = 300 }}
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pellucid", "run", str(tmp_path / "slow.toml")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: (tmp_path / "rec/raw.ome.zarr/0/c/0").exists())
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    _wait_for(lambda: "stopping" in process.stderr.readline())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    process.stderr.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there")
 def test_ctrl_c_while_waiting_for_a_sender_leaves_nothing(tmp_path):
     path = tmp_path / "wire.toml"
     port = free_port()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pellucid
 from pellucid.config import Config
 from pellucid.errors import PellucidError, RunError, SinkError
 from pellucid.live import make_session
+from pellucid.runtime.chain import Chain
 
 PARTS = Path(__file__).parents[1] / "parts.py"
 
 
-def run(text: str, expect: type[PellucidError] | None = None):
+def run(text: str, expect: type[PellucidError] | None = None, wait_s: float = 0.0):
     config = Config.parse(f'plugins = ["{PARTS.as_posix()}"]\n{text}')
     session = make_session(config)
     session.open()
@@ -33,6 +35,7 @@ def run(text: str, expect: type[PellucidError] | None = None):
             if hasattr(sink, "go_on"):
                 sink.go_on.set()
         session.close()
+    time.sleep(wait_s)
     assert not [t for t in threading.enumerate() if t.name.startswith("pellucid") and "keep" not in t.name]
     return config, session
 
@@ -226,6 +229,134 @@ def test_two_cameras_are_two_streams(tmp_path):
     assert first.tolist() == list(range(1, 21, 2))
     assert second.tolist() == list(range(2, 21, 2))
     assert session.report["frames"]["unaccounted"] == 0
+
+
+def test_raw_is_recorded_before_a_stage_is_done_with_it():
+    """A stage that takes its time keeps no raw frame from the sinks that want it early."""
+    config, session = run(
+        """
+        source = { kind = "counting", frames = 4 }
+        stages = [{ kind = "scale", slow_s = 0.3 }]
+        sinks = [{ kind = "keep", early = true }]
+        """
+    )
+    order = [(seq, next(iter(planes))) for seq, planes in config.sinks["keep"].got]
+    assert order[:4] == [(0, "raw"), (1, "raw"), (2, "raw"), (3, "raw")]
+    assert [name for _, name in order[4:]] == ["restored"] * 4
+    assert session.report["frames"]["processed"] == 4
+
+
+def test_a_stage_that_works_in_place_does_not_reach_the_recording(tmp_path):
+    run(
+        f"""
+        source = {{ kind = "counting", frames = 20 }}
+        stages = [{{ kind = "scale", in_place = true }}]
+        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}]
+        session = {{ slots = 4 }}
+        """
+    )
+    import zarr
+
+    raw = zarr.open_array(tmp_path / "rec/raw.ome.zarr/0", mode="r")[:, 0]
+    assert (raw == np.arange(1, 21)[:, None, None]).all()
+
+
+def test_a_source_that_breaks_off_ends_the_run_with_its_reason():
+    _, session = run(
+        """
+        source = { kind = "counting", frames = 50, break_at = 7 }
+        stages = [{ kind = "scale" }]
+        sinks = [{ kind = "keep" }]
+        """,
+        RunError,
+    )
+    assert session.caught == "the source broke off: ValueError: the cable was pulled"
+    assert session.report["frames"]["processed"] == 7
+    assert "the cable was pulled" in session.report["ended"]
+    with (
+        pellucid.open({"plugins": [str(PARTS)], "source": {"kind": "counting", "break_at": 3}}) as live,
+        pytest.raises(RunError, match="the cable was pulled"),
+    ):
+        list(live)
+
+
+def test_a_source_that_cannot_be_closed_costs_no_recording(tmp_path):
+    _, session = run(
+        f"""
+        source = {{ kind = "counting", frames = 5, break_close = true }}
+        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}]
+        """
+    )
+    assert any("could not be closed" in note for note in session.ledger.notes)
+    assert len(rows(tmp_path / "rec")) == 5
+    assert json.loads((tmp_path / "rec/report.json").read_text())["frames"]["recorded"] == 5
+
+
+def test_a_frame_that_stands_still_in_a_stage_is_counted():
+    _, session = run(
+        """
+        source = { kind = "counting", frames = 3 }
+        stages = [{ kind = "scale", slow_s = 1.2 }]
+        sinks = [{ kind = "keep" }]
+        session = { stall_s = 0.3, slots = 3, seconds = 0.1 }
+        """,
+        wait_s=2.0,  # the stage comes back to a run that is over
+    )
+    frames = session.report["frames"]
+    assert frames["unaccounted"] == 0
+    assert frames["raw_only"]["chain stalled"] >= 1
+
+
+class Delayed(Chain):
+    """A chain whose results come later, as those of a GPU do; the stages run on the CPU."""
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    def finish(self, slot) -> str | None:
+        time.sleep(0.03)
+        return super().finish(slot)
+
+
+def test_results_that_come_later_hold_no_raw_frame_up(monkeypatch):
+    """On a GPU frames wait where no policy reaches them, so few may be under way."""
+    import pellucid.runtime.session
+
+    monkeypatch.setattr(pellucid.runtime.session, "Chain", Delayed)
+    config, session = run(
+        """
+        source = { kind = "counting", frames = 80, live = true, every_s = 0.003 }
+        stages = [{ kind = "scale" }]
+        sinks = [{ kind = "keep", early = true }]
+        session = { slots = 12 }
+        """
+    )
+    frames = session.report["frames"]
+    assert frames["dropped"] == {}
+    assert [seq for seq, planes in config.sinks["keep"].got if "raw" in planes] == list(range(80))
+    assert 0 < frames["processed"] < 80
+    assert frames["raw_only"] == {"chain busy": 80 - frames["processed"]}
+    assert frames["unaccounted"] == 0
+
+
+def test_two_cameras_under_back_pressure_lose_nothing():
+    config, session = run(
+        """
+        source = { kind = "counting", frames = 200, cameras = 2 }
+        stages = [{ kind = "scale" }]
+        sinks = [{ kind = "keep", slow_s = 0.001 }]
+        session = { slots = 3 }
+        """
+    )
+    assert sorted(seq for seq, _ in config.sinks["keep"].got) == list(range(200))
+    assert session.report["frames"]["unaccounted"] == 0
+
+
+def test_a_finished_session_can_be_iterated_again():
+    with pellucid.open({"plugins": [str(PARTS)], "source": {"kind": "counting", "frames": 3}}) as live:
+        assert len(list(live)) == 3
+        assert list(live) == []
 
 
 def test_an_existing_folder_is_not_touched(tmp_path):

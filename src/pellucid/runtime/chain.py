@@ -2,10 +2,11 @@
 
 ``open`` connects the stages by the names of their planes, makes every buffer, runs the chain twice on a
 frame of zeros (libraries choose their plans then, not during the experiment), and on a GPU captures one
-graph where every stage allows it. After that a frame costs: on a CPU, one call for each stage, straight
-from the slot's memory into the slot's memory; on a GPU, one asynchronous upload, one graph launch, one
-asynchronous download, each on a stream of its own and ordered by events, so that frame n+1 is uploaded while
-n is computed and n-1 comes down. `submit` never waits; `finish` waits for that frame's event only.
+graph where every stage allows it. After that a frame costs: on a CPU, a copy of the raw plane (which the
+recorder may still be writing) and one call for each stage, the last into the slot's memory; on a GPU, one
+asynchronous upload, one graph launch, one asynchronous download, each on a stream of its own and ordered by
+events, so that frame n+1 is uploaded while n is computed and n-1 comes down. `submit` never waits; `finish`
+waits for that frame's event only.
 
 A witness goes with every result: one number that is not finite if any pixel of any stage's result is not.
 It is computed where the pixels are and comes down with them, so that looking for NaN costs one read.
@@ -103,6 +104,8 @@ class Chain:
         self._links = connect(self._stages)
         self._specs: dict[str, Spec] = {}
         self._steps: list[list[tuple[Stage, torch.Tensor, torch.Tensor]]] = []
+        self._raw: list[torch.Tensor] = []
+        self._given = torch.zeros(())
         self._witnesses: list[list[torch.Tensor]] = []
         self._sums: list[torch.Tensor] = []
         self.durations: list[Histogram] = [Histogram() for _ in stages]
@@ -138,7 +141,20 @@ class Chain:
         return {n: Spec(s.shape, s.dtype) for n, s in specs.items() if n != RAW and (n == last or n in given)}
 
     def bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
-        """Bind the stages to the memory of the slots, run them twice, capture what can be captured."""
+        """Bind the stages to the memory of the slots, run them twice, capture what can be captured.
+
+        Raises
+        ------
+        StageError
+            Where a stage fails on a frame of zeros, or the device's memory does not suffice.
+        """
+        try:
+            self._bind(slots, outputs)
+        except Exception as error:
+            what = f"stages {', '.join(self.names)} on {self._device}"
+            raise StageError(f"{what}: failed on a frame of zeros: {type(error).__name__}: {error}") from error
+
+    def _bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
         with torch.inference_mode():
             if self._cuda:
                 self._graph = _GraphRun(self._stages, self._links, self._specs, self._device, slots, outputs)
@@ -148,8 +164,13 @@ class Chain:
                 for n, s in self._specs.items()
                 if n != RAW and n not in outputs
             }
+            # Stages read a copy: the recorder may still be writing the raw plane to the disk, and a stage that
+            # worked in place would change what it writes.
+            self._given = torch.zeros(self._stream.spec.shape, dtype=getattr(torch, self._stream.spec.dtype))
             for slot in slots:
                 at = {n: torch.from_numpy(p) for n, p in slot.planes.items()} | between
+                self._raw.append(at[RAW])
+                at[RAW] = self._given
                 self._steps.append([(s, at[r], at[w]) for s, (r, w) in zip(self._stages, self._links, strict=True)])
             self._sums = [torch.zeros(()) for _ in self._stages]
             for _ in range(2):
@@ -174,6 +195,7 @@ class Chain:
             began = slot.info.camera_ns
             before = now_ns()
             with torch.inference_mode():
+                self._given.copy_(self._raw[slot.index])
                 for i, (stage, given, result) in enumerate(self._steps[slot.index]):
                     at = i
                     stage(given, result)
@@ -218,6 +240,7 @@ class Chain:
     def close(self) -> None:
         """Close the stages and let go of the slots' memory."""
         self._steps.clear()
+        self._raw.clear()
         self._graph = None
         for stage in self._stages:
             stage.close()

@@ -61,6 +61,7 @@ class Branch:
         self.counts.update(offered=0, written=0, skipped=0, lost=0)
         self.failed = False
         self.busy_since_ns = 0
+        self.current: Slot | None = None
         self._work = work
         self._release = release
         self._on_error = on_error
@@ -112,10 +113,10 @@ class Branch:
             elif now_ns() > deadline:
                 break
             self._thread.join(0.05)
-        if not self._thread.is_alive():
-            return True
         with self._some:
-            self.failed = True
+            self.failed = True  # whoever comes too late is let go with a count
+            if not self._thread.is_alive():
+                return True
             self._discard()
             if self.busy_since_ns:
                 self.counts["lost"] += 1
@@ -143,21 +144,24 @@ class Branch:
                         return
                     some.wait()
                 slot, names = items.popleft()
-            self.busy_since_ns = now_ns()
+                self.current = slot
+                self.busy_since_ns = now_ns()
             try:
                 work(slot, names)
             except Exception as error:
                 # Reported once; what is queued and what will come is let go with a count.
                 with some:
                     self.busy_since_ns = 0
+                    self.current = None
+                    counts["lost"] += not self.failed  # a drain that gave up has counted it
                     self.failed = True
-                    counts["lost"] += 1
                     self._discard()
                 release(slot)
                 self._on_error(self.name, error)
                 return
             with some:
                 self.busy_since_ns = 0
+                self.current = None
                 if not self.failed:
                     counts["written"] += 1
             release(slot)

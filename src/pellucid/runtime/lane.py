@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from pellucid.runtime.fanout import Branch
 from pellucid.runtime.ring import SlotRing
 
 __all__ = ["Lane"]
+
+_STALLED = "chain stalled"
 
 
 class Lane:
@@ -46,6 +49,10 @@ class Lane:
         self._late: list[tuple[Branch, bool]] = []
         self._work: Branch | None = None
         self._wait: Branch | None = None
+        # Frames under way on a GPU: enough to upload, compute and download at once. More would only wait there,
+        # out of the reach of the policy that decides which frames are left out.
+        self._under_way = threading.BoundedSemaphore(3)
+        self._given_up = False
 
     @property
     def ring(self) -> SlotRing:
@@ -77,7 +84,14 @@ class Lane:
         end = f" {self.stream.index}" if self.stream.index else ""
         release = self.ring.release
         if self.chain.waits:
-            self._wait = Branch(f"results{end}", self._finish, release, policy="block", on_error=on_error)
+            self._wait = Branch(
+                f"results{end}",
+                self._collect,
+                release,
+                policy="block",
+                on_error=on_error,
+                on_skip=lambda slot: self._pass_raw(slot, _STALLED),
+            )
         self._work = Branch(
             f"chain{end}",
             self._submit,
@@ -113,25 +127,39 @@ class Lane:
         if self.raw_only:
             self._pass_raw(slot, self.raw_only)
             return
+        if self._wait is not None:
+            self._under_way.acquire()
         try:
             self.chain.submit(slot)
         except StageError as error:
+            if self._wait is not None:
+                self._under_way.release()
             self._end_chain(str(error))
-            self._pass_raw(slot, self.raw_only)
+            if not self._given_up:
+                self._pass_raw(slot, self.raw_only)
             return
         if self._wait is None:
-            self._finish(slot, names)
+            self._finish(slot)
         else:
             self.ring.hold(slot)
-            self._wait.put(slot, ())
+            self._wait.put(slot, names)
 
-    def _finish(self, slot: Slot, _: tuple[str, ...]) -> None:
-        """Hot: look at the results and send them on. On a GPU in a thread of its own, which waits for them."""
+    def _collect(self, slot: Slot, _: tuple[str, ...]) -> None:
+        """Hot, in a thread of its own: wait for a GPU's results."""
+        try:
+            self._finish(slot)
+        finally:
+            self._under_way.release()
+
+    def _finish(self, slot: Slot) -> None:
+        """Hot: look at the results and send them on."""
         assert self.chain is not None
         try:
             wrong = self.chain.finish(slot)
         except StageError as error:
             wrong = str(error)
+        if self._given_up:
+            return  # the run did not wait for this frame and has said how it ended
         if wrong is not None:
             self._end_chain(wrong)
         if self.raw_only:
@@ -163,12 +191,17 @@ class Lane:
             )
 
     def drain(self, patience_s: float) -> list[str]:
-        """Work off the chain; return what did not end."""
-        return [
-            f"{branch.name} did not end; {branch.counts['lost']} frames were left in it"
-            for branch in (self._work, self._wait)
-            if branch is not None and not branch.drain(patience_s)
-        ]
+        """Work off the chain; return what did not end. A frame that stands still in a stage ends raw only."""
+        left = []
+        for branch in (self._work, self._wait):
+            if branch is None or branch.drain(patience_s):
+                continue
+            stuck = branch.current
+            self._given_up = True
+            if stuck is not None and stuck.info.state == "received":
+                self._pass_raw(stuck, _STALLED)
+            left.append(f"{branch.name}: a frame took longer than {patience_s:g} s; it stays raw only")
+        return left
 
     @property
     def stuck(self) -> bool:

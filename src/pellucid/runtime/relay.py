@@ -88,7 +88,10 @@ def _run(
             slot = source.read(0.0) if stopping else None
         if slot is not None:
             owned -= 1
-            sender.commit(slot)
+            if frames is not None and sender.sent >= frames:
+                sender.missing(slot.info.seq, 1, "dropped", "after the end")
+            else:
+                sender.commit(slot)
         sender.poll(0)
         if connected != sender.connected:
             connected = sender.connected

@@ -52,7 +52,8 @@ def make_report(ledger: Ledger, run: Mapping[str, Any]) -> dict[str, Any]:
         "frames": ledger.frames(),
         "sinks": {name: dict(counts) for name, counts in ledger.sinks.items()},
         "ignored_messages": dict(ledger.ignored),
-        "latency_ms": {mark: h.summary() for mark, h in ledger.latency.items()},
+        "latency_ms": {"disk": {"n": 0}, "display": {"n": 0}}
+        | {mark: h.summary() for mark, h in ledger.latency.items()},
         "duration_ms": {part: h.summary() for part, h in ledger.duration.items()},
         "throughput": {
             "frames_per_s": round(per_s, 3),

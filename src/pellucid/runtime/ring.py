@@ -107,7 +107,8 @@ class SlotRing:
             import torch
 
             assert self.memory.buffer is not None
-            torch.cuda.synchronize()
+            for device in range(torch.cuda.device_count()):
+                torch.cuda.synchronize(device)
             torch.cuda.cudart().cudaHostUnregister(self.memory.buffer.ctypes.data)
             self._pinned = False
         if not stuck:

@@ -11,7 +11,7 @@ drops with a count or waits (see `ring`). With ``restore = "latest"`` the chain 
 is slower than the camera, so that raw still goes to the disk at full rate and what is shown stays live; so it is
 by default for a source that does not wait.
 
-The garbage collector is off within the loop; what it would do is done about once a second by a thread that
+The garbage collector is off within the loop; what it would do is done twice a second by a thread that
 also looks for sinks that stand still.
 """
 
@@ -25,7 +25,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.errors import PellucidError, RunError, SinkError
+import psutil
+
+from pellucid.errors import PellucidError, RunError, SinkError, SourceError
 from pellucid.ledger import Ledger
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
@@ -33,10 +35,12 @@ from pellucid.runtime.chain import Chain, pick_device, use_threads
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
+from pellucid.wire.memory import SlotLayout
 
 __all__ = ["Session", "Settings"]
 
 _WAIT_S = 0.05
+_TICK_S = 0.5
 
 
 @dataclass(slots=True)
@@ -89,13 +93,12 @@ class Session:
         self._make_stages = make_stages
         self._facts = dict(facts)
         self._branches: dict[str, Branch] = {}
-        self._early: list[Branch] = []
-        self._late: list[tuple[Branch, bool]] = []
-        self._stop = threading.Event()
+        self._stopped = False
         self._ended = ""
         self._device = "cpu"
         self._opened: list[Sink] = []
         self._over = threading.Event()
+        self._seen: dict[str, tuple[int, int]] = {}
 
     # ---------------------------------------------------------------- open
 
@@ -116,16 +119,33 @@ class Session:
     def _open(self) -> None:
         self._device = pick_device(self.settings.device)
         use_threads(self.settings.threads)
+        for name, sink in self.sinks.items():
+            # What is wrong already is said before anybody waits for a camera or a sender.
+            try:
+                getattr(sink, "ready", lambda: None)()
+            except PellucidError as error:
+                raise type(error)(f"{name}: {error}") from None
         streams = self.source.open()
         for stream in streams:
             stages: dict[str, Stage] = self._make_stages()
             chain = Chain(stages, stream, self._device) if stages else None
             outputs = chain.open() if chain else {}
             self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger))
-        self._name_latencies()
-        self._open_sinks(streams)
+        self._look_for_room()
         for lane in self.lanes:
             lane.allocate(self.settings.slots, shared=self.source.shares_memory, pinned=self._device.startswith("cuda"))
+        self._name_latencies()
+        self._open_sinks(streams)
+
+    def _look_for_room(self) -> None:
+        """Refuse a run whose slots would not fit, before a byte of them is taken."""
+        needed = sum(SlotLayout(lane.planes, self.settings.slots).nbytes for lane in self.lanes)
+        free = psutil.virtual_memory().available
+        if needed > 0.9 * free:
+            raise SourceError(
+                f"session.slots = {self.settings.slots}: frames of {self.lanes[0].stream.spec} need "
+                f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Use fewer: --set session.slots=8"
+            )
 
     def _open_sinks(self, streams: Sequence[Stream]) -> None:
         run = {**self._facts, "ledger": self.ledger}
@@ -154,8 +174,9 @@ class Session:
 
     def stop(self, why: str = "stopped") -> None:
         """End the run: acquire nothing more, work off what is there, close the files."""
+        # Nothing here takes a lock: a signal handler may call it between any two instructions.
         self._ended = self._ended or why
-        self._stop.set()
+        self._stopped = True
 
     def run(self) -> dict[str, Any]:
         """Run to the end and return the report; the sinks' files are complete then.
@@ -174,9 +195,12 @@ class Session:
                 rings: list[Ring] = [lane.ring for lane in self.lanes]
                 self.source.start(rings, self.ledger)
                 self._loop()
-            except PellucidError as error:
+            except Exception as error:
                 # The run had begun, so this is no mistake in its config, whatever the source calls it.
-                self._fail(RunError(f"the source broke off: {error}"))
+                kind = "" if isinstance(error, PellucidError) else f"{type(error).__name__}: "
+                fault = RunError(f"the source broke off: {kind}{error}")
+                fault.__cause__ = error
+                self._fail(fault)
             finally:
                 self._finish()
                 self._over.set()
@@ -212,7 +236,7 @@ class Session:
 
     def _loop(self) -> None:
         """Hot: until the source is finished, or the run is."""
-        source, ledger, stop = self.source, self.ledger, self._stop
+        source, ledger = self.source, self.ledger
         lanes = self.lanes
         rings = [lane.ring for lane in lanes]
         limit = self.settings.frames
@@ -228,7 +252,8 @@ class Session:
             if not any(owned) and not source.finished:
                 # Every slot is with a sink or a stage: nothing can arrive before one comes back.
                 rings[0].wait(_WAIT_S if len(rings) == 1 else 0.001)
-            slot = source.read(_WAIT_S) if any(owned) else source.read(0.0)
+            # With a stream whose slots are all away a short look, so that those which come back are offered soon.
+            slot = source.read(_WAIT_S if all(owned) else 0.001 if any(owned) else 0.0)
             if slot is None:
                 if source.finished:
                     break
@@ -248,12 +273,10 @@ class Session:
                     break
                 continue
             if limit is not None and ledger.received >= limit:
-                self._ended = self._ended or f"{limit} frames"
-                stop.set()
+                self.stop(f"{limit} frames")
             elif until is not None and now_ns() > until:
-                self._ended = self._ended or f"{self.settings.seconds:g} s"
-                stop.set()
-            if stop.is_set():
+                self.stop(f"{self.settings.seconds:g} s")
+            if self._stopped:
                 stopping = True
                 deadline = now_ns() + 10_000_000_000
                 source.stop()
@@ -280,18 +303,26 @@ class Session:
         self.stop(f"failed: {error}")
 
     def _housekeep(self) -> None:
-        """Do what has time, about once a second until the run's end: garbage, sinks that stand still."""
-        while not self._over.wait(1.0):
+        """Do what has time, twice a second until the run's end: garbage, sinks that stand still."""
+        while not self._over.wait(_TICK_S):
             gc.collect(1)
             self._look_for_stalls()
 
     def _look_for_stalls(self) -> None:
+        """Count, for each sink that must take every frame, the seconds in which this thread saw it on one frame.
+
+        Seconds of a clock would also run while the whole process stands still (a laptop's lid, Ctrl-Z).
+        """
         for name, branch in self._branches.items():
             sink = self.sinks[name]
-            if sink.policy == "block" and not getattr(sink, "patient", False):
-                stalled_s = branch.stalled_s()
-                if stalled_s > self.settings.stall_s and self.error is None:
-                    self._fail(RunError(f"{name} has not taken a frame for {stalled_s:.0f} s. The run ended"))
+            if sink.policy != "block" or getattr(sink, "patient", False):
+                continue
+            since = branch.busy_since_ns
+            seen, ticks = self._seen.get(name, (0, 0))
+            ticks = ticks + 1 if since and since == seen else 0
+            self._seen[name] = (since, ticks)
+            if ticks * _TICK_S > self.settings.stall_s and self.error is None:
+                self._fail(RunError(f"{name} has not taken a frame for {ticks * _TICK_S:.0f} s. The run ended"))
 
     # ---------------------------------------------------------------- the end
 
@@ -300,7 +331,8 @@ class Session:
         ledger = self.ledger
         patience_s = 1.0 if self.error is not None else self.settings.stall_s
         for lane in self.lanes:
-            ledger.notes.extend(lane.drain(patience_s))
+            # Also after a fault a frame within a stage gets its time: it is on its way to a recorder that may be well.
+            ledger.notes.extend(lane.drain(self.settings.stall_s))
         for name, branch in self._branches.items():
             if not branch.drain(patience_s):
                 self._note(f"{name} did not end within {patience_s:g} s; {branch.counts['lost']} frames lost there")
@@ -315,11 +347,13 @@ class Session:
             except Exception as error:
                 self._note(f"{name}: {error}")
                 self.error = self.error or RunError(f"{name} could not finish: {error}")
-        self.source.close()
+        self._close_source()
+        if not ledger.complete:
+            self._note("the camera's side went without its totals: frames after its last sign of life are unknown")
         self.report = make_report(
             ledger,
             {
-                "ended": self._ended or "the source ended",
+                "ended": self._ended or ("the source ended" if ledger.complete else "the sender vanished"),
                 "streams": [lane.describe() for lane in self.lanes],
                 "config_sha256": self._facts.get("config_sha256", ""),
                 "version": self._facts.get("version", ""),
@@ -331,9 +365,15 @@ class Session:
                 f"{self.report['frames']['unaccounted']} frames are unaccounted for (see report.json)"
             )
 
+    def _close_source(self) -> None:
+        try:
+            self.source.close()
+        except Exception as error:
+            self._note(f"the source could not be closed: {type(error).__name__}: {error}")
+
     def close(self) -> None:
         """Give everything back; safe at any time and more than once."""
-        self.source.close()
+        self._close_source()
         faults = []
         for sink in self._opened:
             try:

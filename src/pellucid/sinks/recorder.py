@@ -17,6 +17,7 @@ itself, without a copy.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class Recorder:
     @field_validator("path")
     @classmethod
     def _named(cls, path: str) -> str:
-        if not path.strip():
+        if not path.strip() or "\0" in path:
             raise ValueError('a folder is needed, such as path = "recordings/{time}"')
         unknown = set(re.findall(r"\{(.*?)\}", path)) - {"time"}
         if unknown:
@@ -75,9 +76,30 @@ class Recorder:
         self._writers: list[dict[str, PlaneWriter]] = []
         self._rows: FrameRows | None = None
         self._ledger: Ledger | None = None
-        self._made = False
+        self._made = self._begun = self._writing = False
         self._next_rows_ns = 0
         self._disk: Any = None
+
+    def ready(self) -> None:
+        """Raise what `open` would, where it can be known before a frame's shape is; make nothing."""
+        if "{time}" not in self.path and Path(self.path).exists():
+            raise self._exists(Path(self.path))
+        parent = Path(self.path).absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir():
+            raise SinkError(f'path = "{self.path}": {parent} is a file, not a folder')
+        if not os.access(parent, os.W_OK):
+            raise SinkError(
+                f'path = "{self.path}": you may not write to {parent}. '
+                "Give a folder that you may write to: --set sinks.0.path=..."
+            )
+
+    def _exists(self, folder: Path) -> SinkError:
+        return SinkError(
+            f'path = "{self.path}": {folder} exists and is never overwritten. '
+            "Give another: --set sinks.0.path=recordings/{time}"
+        )
 
     def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         """Make the folder, the arrays, and ``config.toml``.
@@ -89,16 +111,17 @@ class Recorder:
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = Path(self.path.replace("{time}", stamp))
+        again = 1
+        while "{time}" in self.path and folder.exists():
+            again += 1
+            folder = Path(self.path.replace("{time}", f"{stamp}-{again}"))
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
         except FileExistsError:
             if not folder.exists() or not folder.parent.is_dir():
                 raise SinkError(f'path = "{self.path}": {folder.parent} is a file, not a folder') from None
-            raise SinkError(
-                f'path = "{self.path}": {folder} exists and is never overwritten. '
-                "Give another: --set sinks.0.path=recordings/{time}"
-            ) from None
+            raise self._exists(folder) from None
         except OSError as error:
             raise SinkError(
                 f'path = "{self.path}": cannot make the folder {folder}: {error.strerror}. '
@@ -127,6 +150,7 @@ class Recorder:
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Write planes; the raw one gives the frame its index, the others follow at the same."""
         info = slot.info
+        self._begun = self._writing = True
         writers = self._writers[info.stream]
         ledger = self._ledger
         assert ledger is not None
@@ -144,6 +168,7 @@ class Recorder:
         if now > self._next_rows_ns and self._rows is not None:
             self._next_rows_ns = now + 250_000_000
             self._rows.write()
+        self._writing = False
 
     def finish(self) -> None:
         """Close the arrays and write the last rows; all that can be closed is, then the first fault is raised."""
@@ -170,19 +195,25 @@ class Recorder:
             raise faults[0]
 
     def close(self, report: Mapping[str, Any] | None) -> None:
-        """Write ``report.json``; without a report (the run never began) leave nothing behind."""
-        for writers in self._writers:
-            for writer in writers.values():
-                writer.abandon()
-        self._writers = []
+        """Write the last rows and ``report.json``; without a report, and without a frame, leave nothing behind.
+
+        A write may stand still on a disk that hangs: then the arrays are left to it.
+        """
+        if not self._writing:
+            for writers in self._writers:
+                for writer in writers.values():
+                    writer.abandon()
+            self._writers = []
         if self._rows is not None:
+            self._rows.write(all_of_them=True)
             self._rows.close()
             self._rows = None
         if not self._made or self.folder is None:
             return
         self._made = False
-        if report is None:
+        if report is None and not self._begun:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         (self.folder / _RESERVE).unlink(missing_ok=True)
-        (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if report is not None:
+            (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -118,6 +118,12 @@ class Window:
 
     # ---------------------------------------------------------------- open
 
+    def ready(self) -> None:
+        """Raise what `open` would for want of a package or a screen."""
+        why = self.why_not()
+        if why is not None:
+            raise (MissingExtra if "not installed" in why else SinkError)(why)
+
     def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         """Start the window's process and connect to it.
 

@@ -11,6 +11,9 @@ __all__ = ["from_folder"]
 
 def from_folder(path: Path, info: ValidationInfo) -> Path:
     """Return `path` seen from ``info.context["folder"]``, where the config's reader gives one."""
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such user") from None
     folder = (info.context or {}).get("folder")
     return path if folder is None or path.is_absolute() else Path(folder) / path

@@ -57,7 +57,7 @@ class Replay:
     """
 
     path: Path
-    fps: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
+    fps: float | None = Field(default=None, ge=1e-4, le=1e6, allow_inf_nan=False)
     on_full: Literal["wait", "drop"] | None = None
     loop: int = Field(default=1, ge=0)
     dataset: int | str | None = None
@@ -71,7 +71,11 @@ class Replay:
     @classmethod
     def _exists(cls, path: Path, info: ValidationInfo) -> Path:
         path = from_folder(path, info)
-        if not path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise ValueError(f"{error.strerror}") from None
+        if not there:
             beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
             raise ValueError(f"{path} does not exist.{did_you_mean(path.name, beside)}")
         return path

@@ -77,7 +77,7 @@ class Simulated:
     """
 
     shape: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (512, 512)
-    fps: float | None = Field(default=50.0, gt=0, le=1e6, allow_inf_nan=False)
+    fps: float | None = Field(default=50.0, ge=1e-4, le=1e6, allow_inf_nan=False)
     frames: int | None = Field(default=None, gt=0)
     on_full: Literal["wait", "drop"] | None = None
     seed: int = Field(default=0, ge=0)

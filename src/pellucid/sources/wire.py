@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pellucid.errors import SourceError
 from pellucid.metrics import now_ns
 from pellucid.protocols import Account, Ring, Slot, Stream
-from pellucid.wire.keys import Curve, check_endpoint
+from pellucid.wire.keys import Curve, check_endpoint, is_loopback
 from pellucid.wire.receiver import Receiver
 
 __all__ = ["WireSource"]
@@ -42,9 +42,9 @@ class WireSource:
     """
 
     bind: str = "tcp://127.0.0.1:5599"
-    wait_s: float = Field(default=30.0, gt=0)
+    wait_s: float = Field(default=30.0, gt=0, le=1e7, allow_inf_nan=False)
     window: int | None = Field(default=None, ge=1)
-    linger_s: float = Field(default=5.0, ge=0)
+    linger_s: float = Field(default=5.0, ge=0, le=1e7, allow_inf_nan=False)
     keys: Path | None = None
     allow: list[str] = Field(default_factory=list)
 
@@ -70,6 +70,16 @@ class WireSource:
     def endpoint(self) -> str:
         """Where it listens, with the real port; after `listen` or `open`."""
         return self._receiver.endpoint if self._receiver is not None else self.bind
+
+    def ready(self) -> None:
+        """Raise what `open` would for want of keys."""
+        if self.keys is not None:
+            Curve.load(self.keys, allowed=tuple(self.allow))
+        elif not is_loopback(self.bind):
+            raise SourceError(
+                f'bind = "{self.bind}" is open to other computers, which needs keys: give keys, '
+                "or bind tcp://127.0.0.1:5599, which only this computer reaches"
+            )
 
     def listen(self) -> str:
         """Bind already, so that a sender can be started before `open`; return the endpoint."""
@@ -182,5 +192,6 @@ class WireSource:
         """Close the connection; a sender that is still there goes on without this session."""
         self.finished = True
         if self._receiver is not None:
+            self._receiver.refuse("the session cannot take these frames; it says why in its own terminal")
             self._receiver.close()
             self._receiver = None

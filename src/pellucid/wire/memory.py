@@ -137,12 +137,24 @@ class SlotMemory:
         if shared:
             try:
                 block = _Block(create=True, size=layout.nbytes)
+                if hasattr(os, "posix_fallocate"):
+                    # Else a small /dev/shm would be noticed at the first touch, which ends the process.
+                    os.posix_fallocate(block._fd, 0, layout.nbytes)
             except OSError as error:
+                if block is not None:
+                    block.close()
+                    block.unlink()
                 raise WireError(
                     f"cannot get {layout.nbytes / 2**20:.0f} MiB of shared memory for {layout.slots} slots: {error}. "
                     "Use fewer slots: --set session.slots=8"
                 ) from None
-        memory = cls(layout, block, owner=True)
+        try:
+            memory = cls(layout, block, owner=True)
+        except MemoryError:
+            raise WireError(
+                f"cannot get {layout.nbytes / 2**20:.0f} MiB of memory for {layout.slots} slots. "
+                "Use fewer slots: --set session.slots=8"
+            ) from None
         assert memory.buffer is not None
         memory.buffer[:] = 0
         memory.nonce = secrets.token_bytes(16)

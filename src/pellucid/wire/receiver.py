@@ -131,9 +131,12 @@ class Receiver(Reception):
         self, run: Run, seat: Seat, route: bytes, part: bytes, parts: list[zmq.Frame], now: int
     ) -> Arrival | None:
         head = message.read_frame(part)
-        self._spoke(run, seat, route, now, lively=True)
+        if self.state == "ended":
+            raise BadMessage("after the end")
         ready = run.landing.check(head, parts, seat.attached)
         number = run.numbering.check(head.seq)
+        # Only now: a message that somebody repeats must not draw the sender's slots and beats to himself.
+        self._spoke(run, seat, route, now, lively=True)
         run.landing.fill(head, parts)
         run.numbering.arrived(number)
         ahead_ns = seat.ahead_ns
@@ -159,6 +162,8 @@ class Receiver(Reception):
         self._door.send(route, message.head(message.BYE_ACK, seat.session))
 
     def _control(self, run: Run, seat: Seat, kind: int, route: bytes, part: bytes, now: int) -> None:
+        if route != seat.route and self.state == "connected":
+            raise BadMessage("route")
         self._spoke(run, seat, route, now, lively=kind == message.BEAT)
         if kind == message.MISSING:
             run.numbering.missing(message.read_missing(part))
