@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from pellucid.errors import ConfigError
@@ -37,6 +38,7 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     for part in parts:
         if part not in PARTS:
             raise ConfigError(f"--only {part}: no such benchmark. Allowed: {', '.join(PARTS)}")
+    threads = torch.get_num_threads()
     figures: dict[str, Any] = {"date": date.today().isoformat(), "hardware": _hardware()}
     if "wire" in parts or "path" in parts:
         from pellucid.bench.transport import measure_path, measure_wire
@@ -48,6 +50,7 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     if "deconvolution" in parts:
         from pellucid.bench.deconvolution import measure_deconvolution
 
+        torch.set_num_threads(threads)  # the sessions above took one core less
         figures["deconvolution"] = measure_deconvolution(quick)
     for title in ("wire", "path", "deconvolution"):
         if title in figures:
