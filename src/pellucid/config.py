@@ -356,7 +356,16 @@ def _load_plugins(paths: Any, folder: Path) -> dict[str, dict[str, type]]:
 
 
 def _plain(annotation: Any) -> str:
+    """Return a type as text, without what `Annotated` adds to it."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    if text.startswith("Annotated["):
-        text = text[len("Annotated[") :].split(",")[0].strip()
+    while (start := text.find("Annotated[")) >= 0:
+        begin = start + len("Annotated[")
+        depth, comma = 1, -1
+        for end in range(begin, len(text)):
+            depth += (text[end] in "[(") - (text[end] in "])")
+            if depth == 1 and text[end] == "," and comma < 0:
+                comma = end
+            if depth == 0:
+                break
+        text = text[:start] + text[begin:comma] + text[end + 1 :]
     return str(text).replace("typing.", "").replace("pathlib.", "")

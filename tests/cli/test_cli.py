@@ -168,6 +168,29 @@ def test_a_second_process_sends_and_every_frame_is_accounted_for(tmp_path):
     assert "shared memory" in sent.stdout
 
 
+def test_lossless_sends_every_frame_to_a_slow_session(tmp_path):
+    port = free_port()
+    path = tmp_path / "slow.toml"
+    path.write_text(
+        f"""
+        plugins = ["{(ROOT / "tests/parts.py").as_posix()}"]
+        source = {{ kind = "wire", bind = "tcp://127.0.0.1:{port}" }}
+        sinks = [{{ kind = "keep", slow_s = 0.03 }}, {{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}" }}]
+        session = {{ slots = 3 }}
+        """
+    )
+    session = subprocess.Popen([sys.executable, "-m", "pellucid", "run", str(path)], stdout=subprocess.DEVNULL)
+    sent = pellucid(
+        "send", "--simulated", "--lossless", "--to", f"tcp://127.0.0.1:{port}", "--frames", "50", "--fps", "200",
+        "--set", "shape=[32, 32]", "--once",
+    )  # fmt: skip
+    assert session.wait(60) == 0
+    assert "sent 50, dropped 0" in sent.stdout, sent.stdout + sent.stderr
+    frames = json.loads((tmp_path / "rec/report.json").read_text())["frames"]
+    assert frames["received"] == 50
+    assert frames["lost"] == {}
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

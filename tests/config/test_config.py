@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pellucid.config import GROUPS, Config, installed, keys_of
@@ -86,6 +87,25 @@ def test_headless_leaves_the_window_out():
     text = SOURCE + 'sinks = [{ kind = "window" }, { kind = "null" }]'
     assert list(Config.parse(text).sinks) == ["window", "null"]
     assert list(Config.parse(text, headless=True).sinks) == ["null"]
+
+
+def test_the_recorded_text_can_be_run_again_from_anywhere(tmp_path):
+    np.save(tmp_path / "psf.npy", np.ones((3, 3), np.float32))
+    text = (
+        SOURCE + 'stages = [{ kind = "deconvolve", psf = "psf.npy" }]\nsinks = [{ kind = "window" }, { kind = "null" }]'
+    )
+    config = Config.parse(text, tmp_path, headless=True)
+    assert "window" not in config.text
+    assert (tmp_path / "psf.npy").resolve().as_posix() in Path(
+        tomllib.loads(config.text)["stages"][0]["psf"]
+    ).as_posix()
+    assert Config.parse(config.text, tmp_path / "elsewhere").text == config.text
+
+
+def test_types_are_told_in_plain_words():
+    rows = {key: kind for key, kind, _ in keys_of(installed("stages")["deconvolve"].load())}
+    assert rows["iterations"] == "int | None"
+    assert rows["beta"] == "float | Literal['auto']"
 
 
 def test_a_plugin_that_fails_to_import_is_one_line(tmp_path):
