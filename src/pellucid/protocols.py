@@ -295,7 +295,8 @@ class Sink(Protocol):
         Wants the raw plane as soon as it is there, before any stage, and the other planes when they are ready:
         two calls of ``write`` a frame. Else one call with all planes.
 
-    A sink that takes frames and leaves some out by itself counts them in `skipped`.
+    A sink that takes frames and leaves some out by itself counts them in `skipped`. Sources and sinks may have a
+    method ``ready``, which raises what ``open`` would as far as it can be known beforehand, and makes nothing.
     """
 
     policy: str

@@ -52,7 +52,6 @@ class Lane:
         # Frames under way on a GPU: enough to upload, compute and download at once. More would only wait there,
         # out of the reach of the policy that decides which frames are left out.
         self._under_way = threading.BoundedSemaphore(3)
-        self._given_up = False
 
     @property
     def ring(self) -> SlotRing:
@@ -135,7 +134,7 @@ class Lane:
             if self._wait is not None:
                 self._under_way.release()
             self._end_chain(str(error))
-            if not self._given_up:
+            if slot.info.state == "received":
                 self._pass_raw(slot, self.raw_only)
             return
         if self._wait is None:
@@ -158,7 +157,7 @@ class Lane:
             wrong = self.chain.finish(slot)
         except StageError as error:
             wrong = str(error)
-        if self._given_up:
+        if slot.info.state != "received":
             return  # the run did not wait for this frame and has said how it ended
         if wrong is not None:
             self._end_chain(wrong)
@@ -197,7 +196,6 @@ class Lane:
             if branch is None or branch.drain(patience_s):
                 continue
             stuck = branch.current
-            self._given_up = True
             if stuck is not None and stuck.info.state == "received":
                 self._pass_raw(stuck, _STALLED)
             left.append(f"{branch.name}: a frame took longer than {patience_s:g} s; it stays raw only")

@@ -37,7 +37,7 @@ def find_core(config: str, adapters: Path | None, mmpycorex: Any) -> tuple[Path,
     try:
         found = mmpycorex.find_existing_mm_install()
     except Exception:
-        found = None
+        found = None  # it looks where installers put it, and fails where there is no such place
     if not found:
         raise SourceError(
             'adapters: no installed Micro-Manager was found. Give its folder, such as adapters = "C:/Program '

@@ -392,5 +392,5 @@ class MicroManager:
                 core.unload_all_devices()
                 core.set_circular_buffer_memory_footprint(1)
             except Exception:
-                pass
+                pass  # a device that refuses to go has nothing to give any more; what was read is with the session
             end_core()
