@@ -45,7 +45,7 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     host = on_device = 0
     for stream in streams:
         planes: dict[str, Spec] = {RAW: stream.spec}
-        stages = config.make_stages()
+        stages = config.make_stages(stream)
         if stages:
             chain = Chain(stages, stream, device)
             try:

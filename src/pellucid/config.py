@@ -23,9 +23,9 @@ from pydantic.fields import FieldInfo
 from tomlkit.exceptions import TOMLKitError
 
 from pellucid.errors import ConfigError, MissingExtra, did_you_mean
-from pellucid.protocols import Sink, Source, Stage
+from pellucid.protocols import Sink, Source, Stage, Stream
 
-__all__ = ["GROUPS", "Config", "SessionSettings", "build_source", "installed", "keys_of"]
+__all__ = ["GROUPS", "Config", "SessionSettings", "StageRow", "build_source", "installed", "keys_of"]
 
 GROUPS = ("sources", "stages", "engines", "sinks")
 
@@ -89,6 +89,34 @@ def keys_of(part: type) -> list[tuple[str, str, str]]:
     return rows
 
 
+@dataclass(frozen=True)
+class StageRow:
+    """One ``[[stages]]`` of a config.
+
+    Parameters
+    ----------
+    kind, part, keys
+        Entry point, class and arguments.
+    where
+        Its place in the config, for errors.
+    channels, cameras
+        It works on these streams only; empty for all.
+    """
+
+    kind: str
+    part: type
+    keys: Mapping[str, Any]
+    where: str
+    channels: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+
+    def works_on(self, stream: Stream) -> bool:
+        """Tell whether frames of this stream go through the stage."""
+        return (not self.channels or stream.channel in self.channels) and (
+            not self.cameras or stream.camera in self.cameras
+        )
+
+
 @dataclass
 class Config:
     """A checked config: every part named in it exists and takes its keys.
@@ -98,7 +126,7 @@ class Config:
     text : str
         TOML as it will run, overrides included; what ``config.toml`` of a recording holds.
     source : Source
-    stages : list of (kind, class, keys)
+    stages : list of StageRow
     sinks : dict of str to Sink
     settings : SessionSettings
     """
@@ -106,7 +134,7 @@ class Config:
     text: str
     folder: Path
     source: Source
-    stages: list[tuple[str, type, dict[str, Any]]]
+    stages: list[StageRow]
     sinks: dict[str, Sink]
     settings: SessionSettings
     kinds: dict[str, str]
@@ -116,12 +144,19 @@ class Config:
         """Hash of `text`, by which a recording names the config that made it."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def make_stages(self) -> dict[str, Stage]:
-        """Build a fresh set of stages, as every stream needs its own; names as in the report."""
+    def make_stages(self, stream: Stream | None = None) -> dict[str, Stage]:
+        """Build a fresh set of the stages of a stream, as every stream needs its own; names as in the report.
+
+        Without a stream all of them.
+        """
         made: dict[str, Stage] = {}
-        for i, (kind, part, keys) in enumerate(self.stages):
-            name = kind if kind not in made else f"{kind} {i}"
-            made[name] = _build(part, keys, f"stages[{i}]", self.folder)
+        named: set[str] = set()
+        for i, row in enumerate(self.stages):
+            # Named by its place in the config, so that a stage has one name in all streams.
+            name = row.kind if row.kind not in named else f"{row.kind} {i}"
+            named.add(row.kind)
+            if stream is None or row.works_on(stream):
+                made[name] = _build(row.part, row.keys, row.where, self.folder)
         return made
 
     @classmethod
@@ -182,9 +217,11 @@ class Config:
         source = _part("sources", tree["source"], "source", folder, own)
         stages = []
         for i, row in enumerate(_rows(tree, "stages", name)):
-            kind, part, keys = _resolve("stages", row, f"stages[{i}]", own)
-            _build(part, keys, f"stages[{i}]", folder)
-            stages.append((kind, part, keys))
+            where = f"stages[{i}]"
+            kind, part, keys = _resolve("stages", row, where, own)
+            only = {key: _names(keys.pop(key, []), f"{where}.{key}") for key in ("channels", "cameras")}
+            _build(part, keys, where, folder)
+            stages.append(StageRow(kind, part, keys, where, **only))
         sinks: dict[str, Sink] = {}
         skipped: list[int] = []
         for i, row in enumerate(_rows(tree, "sinks", name)):
@@ -235,6 +272,12 @@ def _rows(tree: Mapping[str, Any], key: str, name: str) -> list[Any]:
     return rows
 
 
+def _names(given: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
+        raise ConfigError(f'{where} = {_short(given)}: a list of names is needed, such as ["DAPI"]')
+    return tuple(given)
+
+
 def _part(group: str, row: Any, where: str, folder: Path, own: Mapping[str, Mapping[str, type]]) -> Any:
     _, part, keys = _resolve(group, row, where, own)
     return _build(part, keys, where, folder)
@@ -274,7 +317,7 @@ def _build(part: type, keys: Mapping[str, Any], where: str, folder: Path) -> Any
 
 def _one_line(error: ValidationError, part: type, where: str) -> str:
     first = error.errors(include_url=False)[0]
-    names = [f.name for f in fields(part) if f.init]
+    names = [f.name for f in fields(part) if f.init] + (["channels", "cameras"] if where.startswith("stages") else [])
     path = [str(p) for p in first["loc"]]
     # Of a union pydantic tells the place in each of its members; the key itself is what was typed.
     at = ".".join([where, *path])

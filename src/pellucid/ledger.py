@@ -4,18 +4,57 @@ A frame that arrived ends ``processed`` (every stage ran) or ``raw_only`` (it sk
 place that made it so); one that did not arrive ends ``dropped`` (left out on purpose, by a policy) or
 ``lost`` (nobody meant to), each with the place. What the loop's thread alone writes takes no lock; how an
 arrived frame ended is told by several threads and takes one.
+
+All is counted twice: over the run, and for each stream, from which the report makes the sums of each camera.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 from pellucid.metrics import Histogram, Rate
-from pellucid.protocols import FrameInfo
+from pellucid.protocols import FrameInfo, Stream
 
-__all__ = ["Ledger"]
+__all__ = ["Ends", "Ledger"]
+
+UNKNOWN = -1
+"""Frames of which nobody can say to which stream they belonged."""
+
+
+class Ends:
+    """How the frames of one stream ended."""
+
+    __slots__ = ("camera", "dropped", "lost", "processed", "raw_only", "received")
+
+    def __init__(self, camera: str = "") -> None:
+        self.camera = camera
+        self.received = 0
+        self.processed = 0
+        self.raw_only: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+
+    @classmethod
+    def total(cls, some: Iterable[Ends]) -> dict[str, Any]:
+        """Return the sums, as the report has them."""
+        out = cls()
+        for ends in some:
+            out.received += ends.received
+            out.processed += ends.processed
+            out.raw_only += ends.raw_only
+            out.dropped += ends.dropped
+            out.lost += ends.lost
+        return {
+            "produced": out.received + out.dropped.total() + out.lost.total(),
+            "received": out.received,
+            "processed": out.processed,
+            "raw_only": dict(out.raw_only),
+            "dropped": dict(out.dropped),
+            "lost": dict(out.lost),
+        }
 
 
 class Ledger:
@@ -29,6 +68,8 @@ class Ledger:
         From the camera's side to each mark, end to end.
     duration : dict of str to Histogram
         The time spent within each part.
+    streams : dict of int to Ends
+        By the stream's index; -1 for frames that could be of any.
     """
 
     def __init__(self) -> None:
@@ -41,6 +82,7 @@ class Ledger:
         self.dropped: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.sinks: dict[str, Counter[str]] = {}
+        self.streams: dict[int, Ends] = {}
         self.ignored: Counter[str] = Counter()
         self.notes: list[str] = []
         self.rows: deque[FrameInfo | dict[str, Any]] = deque()
@@ -58,9 +100,18 @@ class Ledger:
         """Return the end-to-end latency of a mark, made at its first use (before the hot loop)."""
         return self.latency.setdefault(mark, Histogram())
 
+    def follow(self, stream: Stream) -> None:
+        """Begin to count for a stream; before its first frame."""
+        self._of(stream.index).camera = stream.camera
+
+    def _of(self, stream: int) -> Ends:
+        found = self.streams.get(stream)
+        return found if found is not None else self.streams.setdefault(stream, Ends())
+
     def arrived(self, info: FrameInfo, nbytes: int) -> None:
         """Count a frame that is in the session's memory."""
         self.received += 1
+        self._of(info.stream).received += 1
         self.received_bytes += nbytes
         self.arrivals.count += 1
         if not self.first_ns:
@@ -71,13 +122,16 @@ class Ledger:
     def ended(self, info: FrameInfo, state: str, where: str = "") -> None:
         """Note how a frame that arrived ended: ``"processed"``, or ``"raw_only"`` and what made it so."""
         info.state, info.where = state, where
+        of = self._of(info.stream)
         with self._ends:
             if state == "processed":
                 self.processed += 1
+                of.processed += 1
             else:
                 self.raw_only[where] += 1
+                of.raw_only[where] += 1
 
-    def missing(self, first: int, count: int, state: str, where: str) -> None:
+    def missing(self, first: int, count: int, state: str, where: str, stream: int = UNKNOWN) -> None:
         """Count frames that did not arrive.
 
         Parameters
@@ -88,12 +142,24 @@ class Ledger:
             ``"dropped"`` or ``"lost"``.
         where
             A short name: ``"sender"``, ``"ring"``, ``"camera"``, ``"wire"`` ...
+        stream
+            Index; -1 where nobody knows, which is as good as known where there is but one.
         """
-        (self.dropped if state == "dropped" else self.lost)[where] += count
+        if stream == UNKNOWN and len(self.streams) == 1:
+            (stream,) = self.streams
+        of = self._of(stream)
+        if state == "dropped":
+            self.dropped[where] += count
+            of.dropped[where] += count
+        else:
+            self.lost[where] += count
+            of.lost[where] += count
         if self.keep_rows:
             row: dict[str, Any] = {"seq": first, "state": state, "where": where}
             if count > 1:
                 row["to_seq"] = first + count - 1
+            if stream != UNKNOWN:
+                row["stream"] = stream
             self.rows.append(row)
 
     def told(self, produced: int, complete: bool = True) -> None:
@@ -136,6 +202,19 @@ class Ledger:
     def complete(self) -> bool:
         """Whether the camera's side has said its totals, as far as it has any to say."""
         return self._complete
+
+    def cameras(self) -> dict[str, dict[str, Any]]:
+        """Return the ``cameras`` part of ``report.json``: the same sums for each camera.
+
+        Frames of which nobody knows whose they were stand under ``"unknown"``.
+        """
+        known: dict[str, list[Ends]] = {}
+        for ends in list(self.streams.values()):
+            known.setdefault(ends.camera or "unknown", []).append(ends)
+        if len(known) == 2 and "unknown" in known:
+            rest = known.pop("unknown")
+            next(iter(known.values())).extend(rest)
+        return {camera: Ends.total(some) for camera, some in known.items()}
 
     def frames(self) -> dict[str, Any]:
         """Return the ``frames`` part of ``report.json``."""

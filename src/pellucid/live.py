@@ -61,7 +61,17 @@ def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -
         config.source,
         config.make_stages,
         {**config.sinks, **(extra_sinks or {})},
-        Settings(s.device, s.threads, s.slots, s.restore, s.frames, s.seconds, s.stall_s),
+        Settings(
+            s.device,
+            s.threads,
+            s.slots,
+            s.restore,
+            s.frames,
+            s.seconds,
+            s.stall_s,
+            frozenset(name for row in config.stages for name in row.channels),
+            frozenset(name for row in config.stages for name in row.cameras),
+        ),
         {"config": config.text, "config_sha256": config.sha256, "version": version},
     )
 

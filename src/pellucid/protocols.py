@@ -20,6 +20,11 @@ __all__ = ["Account", "Engine", "FrameInfo", "Ring", "Sink", "Slot", "Source", "
 
 RAW = "raw"
 RESTORED = "restored"
+COLOURS = ("R", "G", "B")
+"""Of a colour picture, in the order in which its planes lie."""
+
+_AXES = {1: "x", 2: "yx", 3: "zyx", 4: "czyx"}
+"""What the axes of a shape are, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +34,38 @@ class Spec:
     Parameters
     ----------
     shape
-        ``(y, x)`` in pixels; ``(z, y, x)`` for a stack.
+        ``(y, x)`` in pixels; ``(z, y, x)`` for a stack; ``(3, y, x)`` for red, green and blue.
     dtype
-        Name of a numpy type: ``"uint16"``, ``"float32"`` ...
+        Name of a numpy type: ``"uint8"``, ``"uint16"``, ``"uint32"``, ``"int16"`` or ``"float32"``.
     device
         Where its memory lies, as torch names it.
+    axes
+        One letter for each number of `shape`; empty for ``yx`` or ``zyx``, by their count. A colour picture
+        is ``"cyx"``.
     """
 
     shape: tuple[int, ...]
     dtype: str
     device: str = "cpu"
+    axes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            object.__setattr__(self, "axes", _AXES.get(len(self.shape), "?" * len(self.shape)))
 
     @property
     def nbytes(self) -> int:
         """Bytes of one plane."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    @property
+    def is_colour(self) -> bool:
+        """Three planes that are the red, green and blue of one picture."""
+        return self.axes == "cyx"
+
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.shape))} {self.dtype}"
+        size = "x".join(map(str, self.shape[1:] if self.is_colour else self.shape))
+        return f"{size} {'RGB ' if self.is_colour else ''}{self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +82,23 @@ class Stream:
         Number of this stream within its source.
     pixel_um
         Size of a pixel in the specimen, in micrometres, where it is known.
+    z_um
+        Between two planes of a z-stack, where there is one.
     exposure_ms
         Where it is known.
     bit_depth
         Bits that the camera really fills, where it is known.
     frames
         How many frames there will be, where the source knows.
+    sizes
+        Of an experiment: places along each axis (``t``, ``p``, ``c``, ``z``, and ``g`` in a grid), the slowest first;
+        as far as they are known, since all but ``p`` and ``g`` may grow. Every frame of it has all these in its
+        ``axes``. Empty where frames just follow one another.
+    names
+        Of the places along ``c`` and ``p``, as far as they have any.
+    replaces
+        Index of the stream whose place this one takes from here on: the same camera and channel after its ROI,
+        binning or pixel type changed. No frame of that one comes any more.
     details
         Anything else worth keeping beside the data; JSON types only.
     """
@@ -78,9 +108,13 @@ class Stream:
     channel: str = "channel"
     index: int = 0
     pixel_um: float | None = None
+    z_um: float | None = None
     exposure_ms: float | None = None
     bit_depth: int | None = None
     frames: int | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    replaces: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,6 +143,8 @@ class FrameInfo:
         Drawn in the window.
     index
         Place along the first axis of the recorded arrays, -1 where it was not recorded.
+    place
+        All of its place there, for the recorder: what it wrote raw to, the other planes follow.
     axes
         Index along named axes (``t``, ``c``, ``z``, ``p``), where the source knows them.
     """
@@ -126,6 +162,7 @@ class FrameInfo:
     state: str = "received"
     where: str = ""
     axes: Mapping[str, int] | None = None
+    place: tuple[int, ...] = ()
 
 
 class Slot:
@@ -176,10 +213,18 @@ class Ring(Protocol):
 
 
 class Account(Protocol):
-    """Where a source tells what did not arrive: the session's ledger, or the sender that forwards it there."""
+    """Where a source tells what did not arrive: the session's ledger, or the sender that forwards it there.
 
-    def missing(self, first: int, count: int, state: str, where: str) -> None:
-        """Frames ``first .. first + count - 1`` were ``"dropped"`` or ``"lost"`` at `where`."""
+    Names of places, so that a report can be read: ``"camera"`` (a gap in its numbers), ``"camera buffer"`` (it
+    overflowed), ``"camera restart"`` (its numbers went back), ``"ring"`` (the session had no free slot), ``"sender"``
+    (no room over there), ``"wire"`` (lost between two processes).
+    """
+
+    def missing(self, first: int, count: int, state: str, where: str, stream: int = -1) -> None:
+        """Frames ``first .. first + count - 1`` of a stream were ``"dropped"`` or ``"lost"`` at `where`.
+
+        `stream` is its index; -1 where nobody knows of which.
+        """
 
     def told(self, produced: int, complete: bool = True) -> None:
         """Note that the camera's side says it has produced so many frames in this run."""
@@ -203,6 +248,13 @@ class Source(Protocol):
         the account (``"dropped"``, ``"ring"``). A source that is not live waits, and loses nothing.
     finished : bool
         No frame will come any more; true only after the last one was read.
+
+    A source that can meet new streams during a run (a camera whose ROI changes, a channel nobody knew of) has
+    two more members. ``fresh``, a list that lives as long as the source: it appends each new Stream, numbered on
+    from those of ``open``, and keeps that stream's frames where they are until it is offered slots for it. And
+    ``extend(rings)``, by which the session, having emptied `fresh`, hands over the rings of those streams, in order.
+    Of a stream that another `replaces` the source forgets all slots at the moment when it appends that other one:
+    the session takes them back, and frames of it that were read before still go their way.
     """
 
     shares_memory: bool
@@ -297,6 +349,8 @@ class Sink(Protocol):
 
     A sink that takes frames and leaves some out by itself counts them in `skipped`. Sources and sinks may have a
     method ``ready``, which raises what ``open`` would as far as it can be known beforehand, and makes nothing.
+    A sink that can take streams which begin during the run has ``extend(stream, planes)``; it is called before the
+    first frame of that stream, in another thread than ``write``. One without gets no frames of them.
     """
 
     policy: str

@@ -96,7 +96,7 @@ def test_there_is_a_row_for_every_frame_that_was_ever_known_of(tmp_path):
     assert rows[0]["recorded_ms"] >= rows[0]["received_ms"] >= 1.0
     assert rows[1]["state"] == "raw_only"
     assert rows[1]["where"] == "chain busy"
-    assert rows[6] == {"seq": 6, "state": "lost", "where": "wire", "to_seq": 8}
+    assert rows[6] == {"seq": 6, "state": "lost", "where": "wire", "to_seq": 8, "stream": 0}
 
 
 @pytest.mark.parametrize("compression", ["blosc-lz4", "zstd"])

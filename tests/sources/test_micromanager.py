@@ -129,7 +129,7 @@ def refused(keys: dict) -> str:
     source.close()
     text = str(caught.value)
     assert "\n" not in text
-    assert len(text) < 400
+    assert len(text) < 600
     return text
 
 

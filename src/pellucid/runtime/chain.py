@@ -24,6 +24,7 @@ import torch
 from pellucid.errors import PellucidError, StageError
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, RESTORED, Slot, Spec, Stage, Stream
+from pellucid.runtime.colours import for_colours
 
 __all__ = ["Chain", "connect", "pick_device", "use_threads"]
 
@@ -126,10 +127,11 @@ class Chain:
             Naming the stage.
         """
         specs: dict[str, Spec] = {RAW: self._stream.spec}
-        for i, (stage, (reads, writes)) in enumerate(zip(self._stages, self._links, strict=True)):
+        for i, (reads, writes) in enumerate(self._links):
             where = f"stages[{i}] {self.names[i]}"
             try:
-                specs[writes] = stage.open(self._stream, specs[reads], self._device)
+                self._stages[i] = for_colours(self._stages[i], specs[reads])
+                specs[writes] = self._stages[i].open(self._stream, specs[reads], self._device)
             except PellucidError as error:
                 raise type(error)(f"{where}: {error}") from None
             except Exception as error:
@@ -137,8 +139,8 @@ class Chain:
         self._specs = specs
         # A plane that somebody named, and the last one, come back; what only connects two stages stays.
         last = self._links[-1][1]
-        given = {stage.writes for stage in self._stages}
-        return {n: Spec(s.shape, s.dtype) for n, s in specs.items() if n != RAW and (n == last or n in given)}
+        back = {last, *(stage.writes for stage in self._stages)} - {RAW}
+        return {n: Spec(s.shape, s.dtype, axes=s.axes) for n, s in specs.items() if n in back}
 
     def bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
         """Bind the stages to the memory of the slots, run them twice, capture what can be captured.

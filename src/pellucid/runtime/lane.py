@@ -35,13 +35,18 @@ class Lane:
     ----------
     raw_only : str
         Why frames are not restored any more; empty while they are.
+    closed : bool
     """
 
-    def __init__(self, stream: Stream, chain: Chain | None, planes: Mapping[str, Spec], ledger: Ledger) -> None:
+    def __init__(
+        self, stream: Stream, chain: Chain | None, planes: Mapping[str, Spec], ledger: Ledger, raw_only: str = ""
+    ) -> None:
         self.stream = stream
         self.chain = chain
         self.planes = dict(planes)
-        self.raw_only = ""
+        self.raw_only = raw_only
+        self.closed = False
+        self._told: dict[str, Any] = {}
         self._results = tuple(name for name in planes if name != RAW)
         self._ledger = ledger
         self._ring: SlotRing | None = None
@@ -109,12 +114,12 @@ class Lane:
             ring.hold(slot, len(self._early))
             for branch in self._early:
                 branch.put(slot, (RAW,))
-        if self._work is None:
+        if self.raw_only:
+            self._pass_raw(slot, self.raw_only)
+        elif self._work is None:
             info.processed_ns = info.received_ns
             self._ledger.ended(info, "processed")
             self._spread(slot, ())
-        elif self.raw_only:
-            self._pass_raw(slot, self.raw_only)
         else:
             ring.hold(slot)
             self._work.put(slot, ())
@@ -202,6 +207,11 @@ class Lane:
         return left
 
     @property
+    def idle(self) -> bool:
+        """No frame of it is anywhere in the session."""
+        return self.ring.idle
+
+    @property
     def stuck(self) -> bool:
         """A stage stands still within a frame."""
         return any(branch is not None and branch.stalled_s() > 0 for branch in (self._work, self._wait))
@@ -209,12 +219,13 @@ class Lane:
     def describe(self) -> dict[str, Any]:
         """Return what the report says of this stream."""
         stream = self.stream
-        return {
+        return self._told or {
             "camera": stream.camera,
             "channel": stream.channel,
             "planes": {name: str(spec) for name, spec in self.planes.items()},
             "pixel_um": stream.pixel_um,
             "exposure_ms": stream.exposure_ms,
+            "replaces": stream.replaces,
             "details": dict(stream.details),
             "stages": self.chain.describe() if self.chain else [],
             "raw_only": self.raw_only,
@@ -222,7 +233,11 @@ class Lane:
 
     def close(self, *, stuck: bool) -> None:
         """Close the stages and give the memory back; `stuck`: somebody still reads a slot."""
+        if self.closed:
+            return
         stuck = stuck or self.stuck
+        self._told = self.describe()
+        self.closed = not stuck
         if self.chain is not None and not stuck:
             self.chain.close()
         if self._ring is not None:

@@ -50,6 +50,7 @@ def make_report(ledger: Ledger, run: Mapping[str, Any]) -> dict[str, Any]:
     mean_bytes = ledger.received_bytes / ledger.received if ledger.received else 0.0
     return {
         "frames": ledger.frames(),
+        "cameras": ledger.cameras(),
         "sinks": {name: dict(counts) for name, counts in ledger.sinks.items()},
         "ignored_messages": dict(ledger.ignored),
         # Always there, for whoever reads it by name; without a recorder or a window nothing was counted.

@@ -69,16 +69,16 @@ class SlotRing:
         except IndexError:
             return None
 
-    def put_back(self, slot: Slot) -> None:
-        """Return a slot that carries no frame (a source gave it back unused)."""
-        self._free.append(slot)
-        self._freed.set()
-
     def wait(self, timeout_s: float) -> None:
         """Wait until a slot is free, at most so long."""
         self._freed.clear()
         if not self._free:
             self._freed.wait(timeout_s)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody holds a slot: all are free, or lent to a source that has forgotten them."""
+        return not any(slot.holders for slot in self.slots)
 
     def hold(self, slot: Slot, holders: int = 1) -> None:
         """Add holders."""

@@ -11,6 +11,10 @@ drops with a count or waits (see `ring`). With ``restore = "latest"`` the chain 
 is slower than the camera, so that raw still goes to the disk at full rate and what is shown stays live; so it is
 by default for a source that does not wait.
 
+A source may meet new streams while it runs (a channel that nobody knew of, a camera whose ROI has changed): the
+loop opens a lane for each between two frames, and closes that of a stream that was replaced when its last frame
+has gone its way.
+
 The garbage collector is off within the loop; what it would do is done twice a second by a thread that
 also looks for sinks that stand still.
 """
@@ -20,14 +24,14 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-from pellucid.errors import PellucidError, RunError, SinkError, SourceError
+from pellucid.errors import PellucidError, RunError, SinkError, SourceError, StageError, did_you_mean
 from pellucid.ledger import Ledger
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
@@ -35,6 +39,7 @@ from pellucid.runtime.chain import Chain, pick_device, use_threads
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
+from pellucid.runtime.ring import SlotRing
 from pellucid.wire.memory import SlotLayout
 
 __all__ = ["Session", "Settings"]
@@ -54,6 +59,9 @@ class Settings:
     frames: int | None = None
     seconds: float | None = None
     stall_s: float = 10.0
+    channels: frozenset[str] = frozenset()
+    cameras: frozenset[str] = frozenset()
+    """Names that stages ask for: one that no stream has is a mistake."""
 
 
 class Session:
@@ -63,7 +71,7 @@ class Session:
     ----------
     source
     stages
-        For each stream a fresh set: a function that returns name -> stage.
+        For each stream a fresh set: a function of the stream that returns name -> stage.
     sinks
         Name -> sink, names as in the report.
     settings
@@ -126,24 +134,50 @@ class Session:
             except PellucidError as error:
                 raise type(error)(f"{name}: {error}") from None
         streams = self.source.open()
+        self._check_streams(streams)
+        self._look_for_names(streams)
         for stream in streams:
-            stages: dict[str, Stage] = self._make_stages()
-            chain = Chain(stages, stream, self._device) if stages else None
-            outputs = chain.open() if chain else {}
-            self.lanes.append(Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger))
-        self._look_for_room()
+            self.lanes.append(self._lane(stream))
+        self._look_for_room(self.lanes)
         for lane in self.lanes:
-            lane.allocate(self.settings.slots, shared=self.source.shares_memory, pinned=self._device.startswith("cuda"))
-        self._name_latencies()
+            self._allocate(lane)
+        self.ledger.histogram("received")
+        for lane in self.lanes:
+            self._name_latencies(lane)
+        for name in self.sinks:
+            self.ledger.duration[name] = Histogram()
         self._open_sinks(streams)
 
-    def _look_for_room(self) -> None:
-        """Refuse a run whose slots would not fit, before a byte of them is taken."""
-        needed = sum(SlotLayout(lane.planes, self.settings.slots).nbytes for lane in self.lanes)
+    def _look_for_names(self, streams: Sequence[Stream]) -> None:
+        """Say that a stage waits for a channel or a camera that does not exist, where that can be known."""
+        for what, wanted in (("channel", self.settings.channels), ("camera", self.settings.cameras)):
+            there = list(dict.fromkeys(getattr(stream, what) for stream in streams))
+            for name in sorted(wanted - set(there)):
+                text = f'a stage has {what}s = ["{name}"], but the {what}s here are {", ".join(there)}.'
+                near = did_you_mean(name, there)
+                # A source that can meet new streams may bring it yet, unless it knows its whole experiment.
+                if hasattr(self.source, "fresh") and not any(stream.sizes for stream in streams):
+                    self._note(f"{text}{near} It works as soon as that {what} comes")
+                else:
+                    raise StageError(f"{text}{near}")
+
+    def _lane(self, stream: Stream) -> Lane:
+        stages: dict[str, Stage] = self._make_stages(stream)
+        chain = Chain(stages, stream, self._device) if stages else None
+        outputs = chain.open() if chain else {}
+        self.ledger.follow(stream)
+        return Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger)
+
+    def _allocate(self, lane: Lane) -> None:
+        lane.allocate(self.settings.slots, shared=self.source.shares_memory, pinned=self._device.startswith("cuda"))
+
+    def _look_for_room(self, lanes: Sequence[Lane]) -> None:
+        """Refuse slots that would not fit, before a byte of them is taken."""
+        needed = sum(SlotLayout(lane.planes, self.settings.slots).nbytes for lane in lanes)
         free = psutil.virtual_memory().available
         if needed > 0.9 * free:
             raise SourceError(
-                f"session.slots = {self.settings.slots}: frames of {self.lanes[0].stream.spec} need "
+                f"session.slots = {self.settings.slots}: frames of {lanes[0].stream.spec} need "
                 f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Use fewer: --set session.slots=8"
             )
 
@@ -159,16 +193,12 @@ class Session:
             except Exception as error:
                 raise SinkError(f"{name} cannot open: {type(error).__name__}: {error}") from error
 
-    def _name_latencies(self) -> None:
-        self.ledger.histogram("received")
-        for lane in self.lanes:
-            if lane.chain is not None:
-                for name, mark, took in zip(lane.chain.names, lane.chain.marks, lane.chain.durations, strict=True):
-                    unique = name if name not in self.ledger.latency else f"{name} {lane.stream.index}"
-                    self.ledger.latency[unique] = mark
-                    self.ledger.duration[unique] = took
-        for name in self.sinks:
-            self.ledger.duration[name] = Histogram()
+    def _name_latencies(self, lane: Lane) -> None:
+        if lane.chain is not None:
+            for name, mark, took in zip(lane.chain.names, lane.chain.marks, lane.chain.durations, strict=True):
+                unique = name if name not in self.ledger.latency else f"{name} {lane.stream.index}"
+                self.ledger.latency[unique] = mark
+                self.ledger.duration[unique] = took
 
     # ---------------------------------------------------------------- run
 
@@ -211,7 +241,6 @@ class Session:
         return self.report
 
     def _start_branches(self) -> None:
-        sinks = []
         for name, sink in self.sinks.items():
             branch = Branch(
                 name,
@@ -222,11 +251,14 @@ class Session:
                 counts=self.ledger.sinks.setdefault(name, Counter()),
             )
             self._branches[name] = branch
-            sinks.append((branch, sink.early))
         for lane in self.lanes:
-            # Deep enough for a chain that is late now and then, short enough to stay live.
-            depth = max(1, self.settings.slots // 4)
-            lane.start(sinks, policy=self._chain_policy(), depth=depth, on_error=self._chain_broke)
+            self._start_lane(lane, self.sinks)
+
+    def _start_lane(self, lane: Lane, sinks: Collection[str]) -> None:
+        ways = [(self._branches[name], self.sinks[name].early) for name in sinks]
+        # Deep enough for a chain that is late now and then, short enough to stay live.
+        depth = max(1, self.settings.slots // 4)
+        lane.start(ways, policy=self._chain_policy(), depth=depth, on_error=self._chain_broke)
 
     def _chain_policy(self) -> str:
         wish = self.settings.restore
@@ -238,22 +270,29 @@ class Session:
         """Hot: until the source is finished, or the run is."""
         source, ledger = self.source, self.ledger
         lanes = self.lanes
-        rings = [lane.ring for lane in lanes]
+        rings = {lane.stream.index: lane.ring for lane in lanes}
+        fresh: list[Stream] = getattr(source, "fresh", [])
+        leaving: list[Lane] = []
         limit = self.settings.frames
         until = round(self.settings.seconds * 1e9) + now_ns() if self.settings.seconds else None
-        owned = [0] * len(rings)
+        owned = dict.fromkeys(rings, 0)
         stopping = False
         deadline = 0
         while True:
-            for i, ring in enumerate(rings):
+            if fresh:
+                leaving += self._extend(fresh, rings, owned)
+            if leaving and leaving[0].idle:
+                self._end_lane(leaving.pop(0))
+            for i, ring in rings.items():
                 while (slot := ring.take()) is not None:
                     source.offer(slot)
                     owned[i] += 1
-            if not any(owned) and not source.finished:
+            lent = owned.values()
+            if not any(lent) and not source.finished:
                 # Every slot is with a sink or a stage: nothing can arrive before one comes back.
-                rings[0].wait(_WAIT_S if len(rings) == 1 else 0.001)
+                next(iter(rings.values())).wait(_WAIT_S if len(rings) == 1 else 0.001)
             # With a stream whose slots are all away a short look, so that those which come back are offered soon.
-            slot = source.read(_WAIT_S if all(owned) else 0.001 if any(owned) else 0.0)
+            slot = source.read(_WAIT_S if all(lent) else 0.001 if any(lent) else 0.0)
             if slot is None:
                 if source.finished:
                     break
@@ -280,6 +319,64 @@ class Session:
                 stopping = True
                 deadline = now_ns() + 10_000_000_000
                 source.stop()
+
+    # ---------------------------------------------------------------- streams that begin in a run
+
+    def _extend(self, fresh: list[Stream], rings: dict[int, SlotRing], owned: dict[int, int]) -> list[Lane]:
+        """Open lanes for the streams that the source has met; return those that they replace."""
+        streams = fresh.copy()
+        fresh.clear()
+        self._check_streams(streams)
+        replaced = []
+        for stream in streams:
+            if stream.replaces in rings:
+                # Its slots that the source had are forgotten there, and nobody offers it any more.
+                replaced.append(self.lanes[stream.replaces])
+                del rings[stream.replaces], owned[stream.replaces]
+            lane = self._late_lane(stream)
+            self.lanes.append(lane)
+            rings[stream.index], owned[stream.index] = lane.ring, 0
+        self.source.extend([rings[stream.index] for stream in streams])  # type: ignore[attr-defined]
+        return replaced
+
+    def _late_lane(self, stream: Stream) -> Lane:
+        """Make ready for a stream in the middle of a run, where a stage that cannot work on it costs no frame."""
+        lane = None
+        try:
+            lane = self._lane(stream)
+            self._look_for_room([lane])
+            self._allocate(lane)
+        except StageError as error:
+            if lane is not None:
+                lane.close(stuck=False)
+            self.ledger.follow(stream)
+            lane = Lane(stream, None, {RAW: stream.spec}, self.ledger, raw_only=str(error))
+            self._look_for_room([lane])
+            self._allocate(lane)
+            self._note(f"stream {stream.index} ({stream.spec}): {error}. It is raw only; recording goes on")
+        self._name_latencies(lane)
+        takers = []
+        for name, sink in self.sinks.items():
+            extend = getattr(sink, "extend", None)
+            if extend is None:
+                self._note(f"{name} cannot take streams that begin during a run, so it gets none of {stream.spec}")
+                continue
+            extend(stream, lane.planes)
+            takers.append(name)
+        self._start_lane(lane, takers)
+        what = "new" if stream.replaces is None else "changed"
+        self._note(f"{what}: {stream.camera}, {stream.channel} gives {stream.spec} (stream {stream.index})")
+        return lane
+
+    def _end_lane(self, lane: Lane) -> None:
+        self.ledger.notes.extend(lane.drain(self.settings.stall_s))
+        lane.close(stuck=False)
+
+    def _check_streams(self, streams: Sequence[Stream]) -> None:
+        """Look whether the source numbers its streams as it must."""
+        wanted = list(range(len(self.lanes), len(self.lanes) + len(streams)))
+        if [stream.index for stream in streams] != wanted:
+            raise SourceError(f"the source numbers its streams {[s.index for s in streams]}; they are {wanted}")
 
     # ---------------------------------------------------------------- what goes wrong
 
@@ -331,6 +428,8 @@ class Session:
         ledger = self.ledger
         patience_s = 1.0 if self.error is not None else self.settings.stall_s
         for lane in self.lanes:
+            if lane.closed:
+                continue
             # Also after a fault a frame within a stage gets its time: it is on its way to a recorder that may be well.
             ledger.notes.extend(lane.drain(self.settings.stall_s))
         for name, branch in self._branches.items():

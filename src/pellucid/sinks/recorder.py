@@ -4,10 +4,14 @@
 
     <path>/
       raw.ome.zarr         every frame that arrived, as it arrived
-      restored.ome.zarr    the same frame at the same index; zeros where a frame stayed raw only
+      restored.ome.zarr    the same frame at the same place; zeros where a frame stayed raw only
+      raw-NAME-1.ome.zarr  further streams: another camera, another channel, a ROI that changed
       frames.jsonl         one row a frame: numbers, times, how it ended; frames that did not arrive as well
       config.toml          as run, overrides included
       report.json          counts, latencies, hardware
+
+The channels of an experiment share an image: its axes are t, c, z as acquired, a group for each position. A
+frame that did not arrive leaves a hole of zeros there, and its row says why.
 
 Pixels go through ome-writers with the zarrs backend: of those measured it is the fastest that has handed a
 frame to the system before it says so, which is what "recorded" means here. A plane is written from the slot
@@ -74,6 +78,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self.folder: Path | None = None
         self._writers: list[dict[str, PlaneWriter]] = []
+        self._images: dict[Any, PlaneWriter] = {}
+        self._run: Mapping[str, Any] = {}
         self._rows: FrameRows | None = None
         self._ledger: Ledger | None = None
         self._made = self._begun = self._writing = False
@@ -137,15 +143,35 @@ class Recorder:
         self._ledger = ledger
         self._disk = ledger.histogram("disk")
         self._raw_disk = ledger.histogram("disk_raw")
+        self._run = run
         for stream, specs in zip(streams, planes, strict=True):
-            writers = {}
-            for plane, spec in specs.items():
+            self._take_in(stream, specs, streams)
+
+    def extend(self, stream: Stream, planes: Mapping[str, Spec]) -> None:
+        """Make the arrays of a stream that begins during the run."""
+        self._take_in(stream, planes, [stream])
+
+    def _take_in(self, stream: Stream, specs: Mapping[str, Spec], streams: Sequence[Stream]) -> None:
+        """Give a stream its images: of its own, or those of the experiment that it is a channel of."""
+        assert self.folder is not None
+        writers = {}
+        for plane, spec in specs.items():
+            shared = (plane, stream.camera, spec, tuple(stream.sizes.items())) if stream.sizes else stream.index
+            key = (plane, shared)
+            if key not in self._images:
                 end = "" if stream.index == 0 else f"-{re.sub(r'[^A-Za-z0-9_.-]', '_', stream.camera)}-{stream.index}"
                 name = re.sub(r"[^A-Za-z0-9_.-]", "_", plane) + end
-                writers[plane] = PlaneWriter(
-                    folder / f"{name}.ome.zarr", stream, spec, self.backend, self.compression, run
+                like = [s for s in streams if s.sizes == stream.sizes and s.camera == stream.camera]
+                self._images[key] = PlaneWriter(
+                    self.folder / f"{name}.ome.zarr",
+                    like if stream.sizes else [stream],
+                    spec,
+                    self.backend,
+                    self.compression,
+                    self._run,
                 )
-            self._writers.append(writers)
+            writers[plane] = self._images[key]
+        self._writers.append(writers)
 
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Write planes; the raw one gives the frame its index, the others follow at the same."""
@@ -156,9 +182,9 @@ class Recorder:
         assert ledger is not None
         for name in names:
             if name == RAW:
-                info.index = writers[RAW].append(slot.planes[RAW])
+                info.index = writers[RAW].append(slot.planes[RAW], info)
             else:
-                writers[name].append_at(info.index, slot.planes[name])
+                writers[name].put(info.place, slot.planes[name], info.stream)
         now = info.recorded_ns = now_ns()
         if RAW in names:
             ledger.recorded += 1
@@ -172,21 +198,24 @@ class Recorder:
 
     def finish(self) -> None:
         """Close the arrays and write the last rows; all that can be closed is, then the first fault is raised."""
-        ledger = self._ledger
         if self.folder is not None:
             (self.folder / _RESERVE).unlink(missing_ok=True)
         faults: list[Exception] = []
-        seconds = (ledger.last_ns - ledger.first_ns) * 1e-9 if ledger else 0.0
-        interval_s = seconds / (ledger.received - 1) if ledger and ledger.received > 1 else None
+        done: set[int] = set()
         for writers in self._writers:
-            length = writers[RAW].length
+            raw = writers[RAW]
+            interval_s = raw.interval_s
             for writer in writers.values():
+                if id(writer) in done:
+                    continue
+                done.add(id(writer))
                 try:
-                    writer.finish(length, interval_s)
+                    writer.finish(raw.length, interval_s)
                 except Exception as fault:
                     faults.append(fault)
                     writer.abandon()
         self._writers = []
+        self._images = {}
         if self._rows is not None:
             self._rows.write(all_of_them=True)
             self._rows.close()
@@ -200,10 +229,10 @@ class Recorder:
         A write may stand still on a disk that hangs: then the arrays are left to it.
         """
         if not self._writing:
-            for writers in self._writers:
-                for writer in writers.values():
-                    writer.abandon()
+            for writer in self._images.values():
+                writer.abandon()
             self._writers = []
+            self._images = {}
         if self._rows is not None:
             self._rows.write(all_of_them=True)
             self._rows.close()
