@@ -29,6 +29,9 @@ class Null:
     def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         """Nothing to make ready."""
 
+    def extend(self, stream: Stream, planes: Mapping[str, Spec]) -> None:
+        """Take these as well."""
+
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Forget the frame."""
 
