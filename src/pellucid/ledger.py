@@ -44,9 +44,10 @@ class Ends:
         for ends in some:
             out.received += ends.received
             out.processed += ends.processed
-            out.raw_only += ends.raw_only
-            out.dropped += ends.dropped
-            out.lost += ends.lost
+            # Copied in one step each: other threads go on counting, and may meet a new place meanwhile.
+            out.raw_only.update(dict(ends.raw_only))
+            out.dropped.update(dict(ends.dropped))
+            out.lost.update(dict(ends.lost))
         return {
             "produced": out.received + out.dropped.total() + out.lost.total(),
             "received": out.received,

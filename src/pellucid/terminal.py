@@ -75,13 +75,25 @@ class LiveLine:
             h = ledger.latency[mark]
             if h.count:
                 line.append(f"  {mark} {h.quantile_ms(0.5):.1f} ms", style="cyan")
-        bad = ledger.dropped.total() + ledger.lost.total()
-        line.append(
-            f"  dropped {ledger.dropped.total()} lost {ledger.lost.total()}", style="bold red" if bad else "green"
-        )
+        ends = ledger.cameras()
+        for state in ("dropped", "lost"):
+            text = _told(ends, state)
+            line.append(f"  {state} {text or 0}", style="bold red" if text else "green")
         if ledger.raw_only:
             line.append(f"  raw only {ledger.raw_only.total()}", style="bold red")
         return line
+
+
+def _told(cameras: Mapping[str, Mapping[str, Any]], state: str) -> str:
+    """Return ``12 (camera 10, wire 2)``; with several cameras the name of the one before each place."""
+    counts = [
+        (place if len(cameras) == 1 else f"{name} {place}", n)
+        for name, ends in cameras.items()
+        for place, n in ends[state].items()
+        if n
+    ]
+    total = sum(n for _, n in counts)
+    return f"{total} ({', '.join(f'{place} {n}' for place, n in counts)})" if counts else ""
 
 
 def _shown(marks: Mapping[str, Any]) -> list[str]:
@@ -101,6 +113,15 @@ def print_summary(report: Mapping[str, Any]) -> None:
     for state in ("raw_only", "dropped", "lost"):
         for where, n in frames[state].items():
             table.add_row(state.replace("_", " "), Text(f"{n} at {where}", style="yellow"))
+    if len(report["cameras"]) > 1:
+        for camera, ends in report["cameras"].items():
+            texts = [f"{ends['produced']} produced, {ends['processed']} processed"]
+            texts += [
+                f"{n} {state.replace('_', ' ')} at {place}"
+                for state in ("raw_only", "dropped", "lost")
+                for place, n in ends[state].items()
+            ]
+            table.add_row(camera, Text(", ".join(texts)))
     bad = frames["unaccounted"]
     table.add_row("unaccounted", Text(str(bad), style="bold red" if bad else "green"))
     if not frames["totals_confirmed"]:

@@ -282,3 +282,29 @@ def test_colours_of_channels_share_an_experiments_image(tmp_path):
     )
     got = image(tmp_path / "rec/raw.ome.zarr")
     np.testing.assert_array_equal(got[:, :, 0, 0], [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]])
+
+
+@pytest.mark.parametrize("sizes", ["t = 2, c = 2, z = 3", "p = 2, t = 2, c = 2"])
+def test_a_recorded_experiment_is_replayed_with_its_axes(sizes, tmp_path):
+    run(
+        f"""
+        source = {{ kind = "experiment", sizes = {{ {sizes} }} }}
+        sinks = [{{ kind = "recorder", path = "{tmp_path.as_posix()}/first" }}]
+        """
+    )
+    one, group = ('dataset = "right"', "right/0") if "p" in sizes else ("", "0")
+    _, session = run(
+        f"""
+        source = {{ kind = "replay", path = "{tmp_path.as_posix()}/first", {one} }}
+        sinks = [{{ kind = "recorder", path = "{tmp_path.as_posix()}/second" }}]
+        """
+    )
+    assert [s["channel"] for s in session.report["streams"]] == ["DAPI", "FITC"]
+    first = image(tmp_path / "first/raw.ome.zarr", group)
+    second = image(tmp_path / "second/raw.ome.zarr")
+    np.testing.assert_array_equal(second[...], first[...])
+    tree = json.loads((tmp_path / "second/raw.ome.zarr/zarr.json").read_text())["attributes"]["ome"]
+    assert [c["label"] for c in tree["omero"]["channels"]] == ["DAPI", "FITC"]
+    if "z" in sizes:
+        scale = tree["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert scale[2:] == [0.5, 0.1, 0.1]

@@ -31,7 +31,7 @@ class StoredZarr:
         image = _choose(path, dataset)
         self._what = str(image)
         attributes = _ome(image)
-        names, scale, folder = _levels(image, attributes)
+        names, scale, z_um, folder = _levels(image, attributes)
         driver = "zarr3" if (folder / "zarr.json").is_file() else "zarr"
         store = {"driver": "file", "path": f"{folder}/"}
         spec = {"driver": driver, "kvstore": store, "recheck_cached_data": "open"}
@@ -61,6 +61,7 @@ class StoredZarr:
                 channel="".join(channels[i : i + 1]) or (f"channel{i}" if several else "channel"),
                 index=i,
                 pixel_um=scale,
+                z_um=z_um,
                 frames=self.count // self._grid.channels,
                 details={"file": self._what, "format": f"OME-Zarr ({driver})", "stored_dtype": str(dtype)},
             )
@@ -140,21 +141,26 @@ def _ome(folder: Path) -> dict[str, Any]:
     return ome or _json(folder / ".zattrs")
 
 
-def _levels(image: Path, attributes: dict[str, Any]) -> tuple[list[str], float | None, Path]:
-    """Return names of the axes (none for a plain array), pixel size in um, folder of the finest level."""
+def _levels(image: Path, attributes: dict[str, Any]) -> tuple[list[str], float | None, float | None, Path]:
+    """Return names of the axes (none for a plain array), pixel size and z step in um, folder of the finest level."""
     if not attributes.get("multiscales"):
-        return [], None, image
+        return [], None, None, image
     try:
         scales = attributes["multiscales"][0]
         axes = [a if isinstance(a, dict) else {"name": a} for a in scales.get("axes", [])]
         level = scales["datasets"][0]
         moves = level.get("coordinateTransformations", [])
         scale = next((move["scale"] for move in moves if move["type"] == "scale"), None)
-        unit = UNITS_UM.get(axes[-1].get("unit", "")) if axes else None
-        pixel_um = float(scale[-1]) * unit if scale and unit else None
-        return [str(a["name"]) for a in axes], pixel_um, image / str(level["path"])
+        names = [str(a["name"]) for a in axes]
+        pixel_um, z_um = (_um(axes, scale, names.index(n)) if n in names else None for n in "xz")
+        return names, pixel_um, z_um, image / str(level["path"])
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise SourceError(f"{image} has damaged multiscales metadata: {error!r}") from None
+
+
+def _um(axes: list[dict[str, Any]], scale: list[float] | None, at: int) -> float | None:
+    unit = UNITS_UM.get(axes[at].get("unit", ""))
+    return float(scale[at]) * unit if scale and unit else None
 
 
 def _line(error: BaseException) -> str:

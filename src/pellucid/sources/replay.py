@@ -109,11 +109,16 @@ class Replay:
         self.finished = False
         streams = stored.streams
         replayed = {"replay_fps": self.fps, "replay_loop": self.loop}
+        # Frames that are left out would be holes in the recording; without them the axes lie as in the file.
+        sizes = {} if self.live else {axis: at + 1 for axis, at in reversed(stored.locate(stored.count - 1)[1].items())}
+        names = {"c": tuple(stream.channel for stream in streams)}
         return tuple(
             replace(
                 stream,
                 pixel_um=self.pixel_um or stream.pixel_um,
                 frames=stream.frames * self.loop if stream.frames and self.loop else None,
+                sizes=sizes,
+                names=names if "c" in sizes else {},
                 details={**stream.details, **replayed},
             )
             for stream in streams
