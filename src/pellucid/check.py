@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -38,7 +39,7 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     rows = Table(show_header=False, box=None, pad_edge=False)
     rows.add_column(style="dim")
     rows.add_column()
-    rows.add_row("source", f"{config.kinds['source']}: {', '.join(f'{s.camera} {s.spec}' for s in streams)}")
+    rows.add_row("source", f"{config.kinds['source']}: {', '.join(f'{_name(s, streams)} {s.spec}' for s in streams)}")
     if not known:
         rows.add_row("", "assumed: only the opened camera or sender tells; change with --shape and --dtype")
     rows.add_row("device", device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""))
@@ -51,7 +52,8 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
             try:
                 planes |= chain.open()
                 for row in chain.describe():
-                    rows.add_row("stage", f"{row['stage']}: {row['reads']} -> {row['writes']}")
+                    which = f" ({_name(stream, streams)})" if len(streams) > 1 else ""
+                    rows.add_row("stage", f"{row['stage']}{which}: {row['reads']} -> {row['writes']}")
                 on_device += sum(_tensor_bytes(stage) for stage in stages.values())
             except PellucidError as error:
                 rows.add_row("stage", f"[red]{error}[/red]")
@@ -118,7 +120,19 @@ def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...]
             return config.source.open(), True
         finally:
             config.source.close()
-    return (Stream(Spec((int(match[1]), int(match[2])), dtype)),), False
+    # Of the cameras and channels nothing is known but those that stages ask for by name.
+    spec = Spec((int(match[1]), int(match[2])), dtype)
+    cameras, channels = (
+        list(dict.fromkeys(name for row in config.stages for name in getattr(row, what))) or [what[:-1]]
+        for what in ("cameras", "channels")
+    )
+    names = [(camera, channel) for camera in cameras for channel in channels]
+    return tuple(Stream(spec, *name, index=i) for i, name in enumerate(names)), False
+
+
+def _name(stream: Stream, among: Sequence[Stream]) -> str:
+    """Return the camera, and the channel where there are several."""
+    return f"{stream.camera} {stream.channel}" if len({s.channel for s in among}) > 1 else stream.camera
 
 
 def _missing(config: Config) -> list[str]:
