@@ -35,6 +35,8 @@ def test_no_vendor_sdk_outside_its_file():
         "pymmcore": {"sources/micromanager.py"},
         "ome_writers": {"sinks/_planes.py"},
         "ndstorage": {"sources/_ndtiff.py"},
+        "useq": {"sources/_sequence_file.py"},
+        "yaml": {"sources/_sequence_file.py"},
         "tensorrt": set(),
         "openvino": set(),
     }

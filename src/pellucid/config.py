@@ -253,7 +253,7 @@ def _make_absolute(document: Any, folder: Path) -> None:
     """Write the files that a config reads with their whole paths, so that its copy in a recording can be run."""
     parts = [document.get("source"), *document.get("stages", [])]
     for part in parts:
-        for key in ("path", "psf", "config", "adapters", "keys"):
+        for key in ("path", "psf", "config", "adapters", "keys", "sequence"):
             value = part.get(key) if isinstance(part, dict) else None
             holder, name = (value, "path") if isinstance(value, dict) else (part, key)
             given = value.get("path") if isinstance(value, dict) else value

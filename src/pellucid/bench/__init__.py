@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from pellucid.errors import ConfigError
+from pellucid.errors import ConfigError, MissingExtra
 from pellucid.terminal import console, say
 
 __all__ = ["run_benchmarks"]
 
-PARTS = ("wire", "path", "deconvolution")
+PARTS = ("wire", "path", "bridge", "deconvolution")
 
 
 def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     quick
         Fewer repetitions: seconds instead of a minute or two.
     only
-        Some of ``wire``, ``path``, ``deconvolution``.
+        Some of ``wire``, ``path``, ``bridge``, ``deconvolution``.
 
     Raises
     ------
@@ -47,12 +47,21 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
             figures["wire"] = [measure_wire(side, quick) for side in (2048, 512)]
         if "path" in parts:
             figures["path"] = [measure_path(side, quick) for side in (2048, 512)]
+    if "bridge" in parts:
+        from pellucid.bench.bridge import measure_bridge
+
+        try:
+            figures["bridge"] = [measure_bridge(side, quick) for side in (2048, 512)]
+        except MissingExtra as error:
+            if only:
+                raise
+            say(f"bridge: not measured. {error}")
     if "deconvolution" in parts:
         from pellucid.bench.deconvolution import measure_deconvolution
 
         torch.set_num_threads(threads)  # the sessions above took one core less
         figures["deconvolution"] = measure_deconvolution(quick)
-    for title in ("wire", "path", "deconvolution"):
+    for title in PARTS:
         if title in figures:
             _print(title, figures[title])
     say(json.dumps(figures))

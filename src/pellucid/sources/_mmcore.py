@@ -8,7 +8,17 @@ from typing import Any
 
 from pellucid.errors import SourceError, did_you_mean, require
 
-__all__ = ["end_core", "find_core", "listed", "no_such", "refuse_crash", "set_property", "tag", "text"]
+__all__ = [
+    "end_core",
+    "find_core",
+    "listed",
+    "names_in",
+    "no_such",
+    "refuse_crash",
+    "set_property",
+    "tag",
+    "text",
+]
 
 NAMES_SHOWN = 12
 """Of a list of what is allowed."""
@@ -105,6 +115,13 @@ def refuse_crash(core: Any, camera: str) -> None:
 def no_such(what: str, given: str, allowed: list[str]) -> str:
     """Return what to say of a name that is not there."""
     return f'no {what} "{given}".{did_you_mean(given, allowed)} There are: {listed(allowed)}'
+
+
+def names_in(vector: Any) -> list[str]:
+    """Return the names that the core gives: a list or, over the bridge, a Java object with ``size`` and ``get``."""
+    if hasattr(vector, "size") and hasattr(vector, "get"):
+        return [str(vector.get(i)) for i in range(vector.size())]
+    return [str(name) for name in vector]
 
 
 def listed(names: list[str]) -> str:

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from pellucid.errors import PellucidError, SourceError, require
-from pellucid.metrics import now_ns
-from pellucid.protocols import Account, FrameInfo, Ring, Slot, Spec, Stream
-from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, tag, text
+from pellucid.protocols import Account, Ring, Slot, Stream
+from pellucid.sources._camera import Look, cameras_of, look, spec_of
+from pellucid.sources._channels import experiment_streams
+from pellucid.sources._experiment import Experiment
+from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, text
 from pellucid.sources._paths import from_folder
-from pellucid.sources._stamps import Stamps
-from pellucid.wire.copier import Copier
+from pellucid.sources._player import Player
+from pellucid.sources._running import Running
+from pellucid.sources._snapping import Snapping
 
 __all__ = ["MicroManager"]
 
-NO_END = 2**31 - 1
-FULL = 0.9
-"""Without a free slot frames wait in the core's own buffer until so much of it is used."""
-LOOK_S = 0.0005
-"""Between two looks at an empty buffer: short against a frame, long against a core's time."""
-
 FEWEST = 4
 """Frames that the core's buffer must hold, so that one slow read is not an overflow yet."""
-
-_KINDS = {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}
-"""Bytes of a pixel, and the core's name for grey pixels of that size."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
@@ -41,7 +32,13 @@ class MicroManager:
 
     The sequence stops when the core's buffer overflows, so that an overflow is seen (a core that goes on
     would throw all unread frames away and say nothing): it is told as lost at ``camera buffer``, and the
-    sequence starts again. Gaps in the camera's ImageNumber are told as lost at ``camera``.
+    sequence starts again. Gaps in the camera's ImageNumber are told as lost at ``camera``, for each camera of
+    several in one device, whose streams are their own.
+
+    Code in this process may change the ROI, and may stop the camera and change its binning or pixel type
+    (``pycromanager.Core()`` is the same core): frames that wait are kept, a new stream begins, and the camera is
+    started again for the rest as soon as nothing has changed for 0.2 s. A camera that is stopped and not changed
+    within a second was stopped on purpose, which ends the run in an error.
 
     Parameters
     ----------
@@ -56,13 +53,19 @@ class MicroManager:
     exposure_ms
         None: as the configuration has it.
     frames
-        How many; None for no end.
+        How many, of each camera; None for no end.
     buffer_mb
         Of the core's own buffer.
     properties
         ``{"Camera.PixelType" = "16bit"}``: device, a dot, property; set in this order.
     focus_um
         Where the focus device is sent first.
+    sequence
+        An experiment: a YAML or JSON file with an MDASequence of useq-schema, seen from the folder of the config that
+        names it, or the same as a table. It says what is acquired, so `frames` is left out; nothing is dropped, the
+        experiment waits for room.
+    interval_ms
+        A slow time lapse of `frames` pictures, one every so often.
     channel
         Name for the metadata.
     pixel_um
@@ -74,8 +77,8 @@ class MicroManager:
     Raises
     ------
     SourceError
-        From ``open`` where the core refuses something; from ``read`` where the camera stops by itself, or gives
-        other frames than it said.
+        From ``open`` where the core refuses something; from ``read`` where the camera stops by itself, goes, or
+        gives frames that cannot be taken.
     """
 
     config: str
@@ -86,10 +89,16 @@ class MicroManager:
     buffer_mb: Annotated[int, Field(ge=8)] = 512
     properties: dict[str, str | int | float] = Field(default_factory=dict)
     focus_um: float | None = None
+    sequence: str | dict[str, Any] | None = None
+    interval_ms: Annotated[float, Field(gt=0)] | None = None
     channel: str = "Default"
     pixel_um: Annotated[float, Field(gt=0)] | None = None
     float32: bool | None = None
-    needs: ClassVar[dict[str, str]] = {"pycromanager": "micromanager", "pymmcore": "micromanager"}
+    needs: ClassVar[dict[str, str]] = {
+        "pycromanager": "micromanager",
+        "pymmcore": "micromanager",
+        "useq": "micromanager",
+    }
     passive: ClassVar[bool] = False
     """``open`` starts devices, so `pellucid check` leaves it alone."""
 
@@ -103,28 +112,45 @@ class MicroManager:
     def _adapters_folder(cls, adapters: Path | None, info: ValidationInfo) -> Path | None:
         return None if adapters is None else from_folder(adapters, info)
 
+    @field_validator("sequence")
+    @classmethod
+    def _sequence_file(cls, sequence: str | dict[str, Any] | None, info: ValidationInfo) -> str | dict[str, Any] | None:
+        return str(from_folder(Path(sequence), info)) if isinstance(sequence, str) else sequence
+
     def __post_init__(self) -> None:
+        if self.sequence is not None and (self.frames is not None or self.interval_ms is not None):
+            raise ValueError("sequence says what is acquired and when; leave out frames and interval_ms")
+        if self.interval_ms is not None and self.frames is None:
+            raise ValueError("interval_ms needs frames: how many pictures")
         self.shares_memory = False
-        self.live = True
+        self.live = self.sequence is None and self.interval_ms is None
         self.finished = False
+        self.fresh: list[Stream] = []
         self._core: Any = None
         self._metadata: Any = None
-        self._copier = Copier()
-        self._slots: deque[Slot] = deque()
-        self._stream: Stream | None = None
-        self._account: Account | None = None
-        self._kind = ""
-        self._size = ("", "")
-        self._seq = 0
-        self._expected = 0
-        self._given = 0
-        self._full = 1
-        self._stamps = Stamps()
-        self._nbytes = 0
-        self._unsure = False
-        self._stopping = False
+        self._streams: tuple[Stream, ...] = ()
+        self._look: Look | None = None
+        self._floats = False
+        self._run: Running | Snapping | None = None
+        self._experiment: Experiment | None = None
+        self._player: Player | None = None
+        self._places: list[tuple[int, str]] = []
 
     # ---------------------------------------------------------------- open
+
+    def ready(self) -> None:
+        """Raise what `open` would for a sequence that cannot be read.
+
+        Raises
+        ------
+        SourceError
+            Where its file is missing, or is no MDASequence that can be played.
+        """
+        if self.interval_ms is not None:
+            plan = {"interval": self.interval_ms * 1e-3, "loops": self.frames}
+            self._experiment = Experiment.load({"time_plan": plan})
+        elif self.sequence is not None:
+            self._experiment = Experiment.load(self.sequence)
 
     def open(self) -> tuple[Stream, ...]:
         """Load the configuration, set properties, exposure and focus, and look at what the camera gives.
@@ -141,10 +167,10 @@ class MicroManager:
         pymmcore = require("pymmcore", "micromanager", 'source "micromanager"')
         if mmpycorex.is_pymmcore_active():
             raise SourceError("a Micro-Manager core runs in this process already; close the session that has it")
+        self.ready()
         adapters, config = find_core(self.config, self.adapters, mmpycorex)
-        self.finished = self._stopping = False
-        self._seq = self._given = 0
-        self._unsure = False
+        self.finished = False
+        self.fresh.clear()
         try:
             pycromanager.start_headless(
                 str(adapters), str(config), python_backend=True, buffer_size_mb=self.buffer_mb, debug=False
@@ -157,13 +183,13 @@ class MicroManager:
         self._camera_type = pymmcore.CameraDevice
         try:
             self._prepare(self._core)
-            self._stream = self._look(self._core)
+            self._streams = self._find_streams(self._core)
         except BaseException as error:
             self.close()
             if isinstance(error, PellucidError) or not isinstance(error, Exception):
                 raise
             raise SourceError(f"camera {self.camera}: Micro-Manager refuses: {text(error)}") from None
-        return (self._stream,)
+        return self._streams
 
     def _prepare(self, core: Any) -> None:
         devices = list(core.get_loaded_devices())
@@ -178,7 +204,8 @@ class MicroManager:
             raise SourceError(f'config = "{self.config}" names no camera. Its cameras: {listed(cameras)}{say}')
         for key, value in self.properties.items():
             set_property(core, devices, key, str(value))
-        refuse_crash(core, self.camera)
+        for camera in cameras_of(core):
+            refuse_crash(core, camera)
         if self.exposure_ms is not None:
             self._call(f"exposure_ms = {self.exposure_ms:g}", lambda: core.set_exposure(self.exposure_ms))
             real_ms = core.get_exposure()
@@ -191,51 +218,49 @@ class MicroManager:
             self._call(f"focus_um = {self.focus_um:g}", lambda: core.set_position(focus, self.focus_um))
             self._call(f"focus_um = {self.focus_um:g}", lambda: core.wait_for_device(focus))
 
-    def _look(self, core: Any) -> Stream:
-        components, depth, size = (
-            core.get_number_of_components(),
-            core.get_image_bit_depth(),
-            core.get_bytes_per_pixel(),
-        )
-        if components != 1:
-            raise SourceError(
-                f"camera {self.camera} gives {components} colours a pixel, which cannot be restored yet. "
-                'Set a grey pixel type, such as properties = { "Camera.PixelType" = "16bit" }'
-            )
-        if size not in (1, 2, 4):
-            raise SourceError(f"camera {self.camera} gives {size} bytes a pixel; allowed are 1, 2 and 4")
-        channels = core.get_number_of_camera_channels()
-        if channels != 1:
-            names = [core.get_camera_channel_name(i) for i in range(channels)]
-            raise SourceError(
-                f"camera {self.camera} is {channels} cameras in one ({listed(names)}), whose frames come mixed. "
-                'Say which one: camera = "..."'
-            )
+    def _find_streams(self, core: Any) -> tuple[Stream, ...]:
+        assert self.camera is not None
         library = core.get_device_library(self.camera)
-        floats = library == "DemoCamera" if self.float32 is None else self.float32
-        dtype = {1: "uint8", 2: "uint16", 4: "float32" if floats else "uint32"}[size]
-        self._kind = _KINDS[size]
-        self._size = (str(core.get_image_height()), str(core.get_image_width()))
-        self._reserve(core)
-        pixel_um = self.pixel_um or core.get_pixel_size_um() or None
-        spec = Spec((core.get_image_height(), core.get_image_width()), dtype)
-        self._nbytes = spec.nbytes
-        return Stream(
-            spec,
-            camera=str(self.camera),
-            channel=self.channel,
-            pixel_um=pixel_um,
-            exposure_ms=core.get_exposure(),
-            bit_depth=depth,
-            frames=self.frames,
-            details={
-                "core": core.get_version_info(),
-                "device": f"{library} {core.get_device_name(self.camera)}",
-                "binning": core.get_property(self.camera, "Binning")
-                if core.has_property(self.camera, "Binning")
-                else "",
-            },
+        cameras = cameras_of(core)
+        makers = {core.get_device_library(camera) for camera in cameras}
+        # The core hands floating point out as whole numbers, and does not say which they are.
+        self._floats = makers == {"DemoCamera"} if self.float32 is None else self.float32
+        now = self._look = look(core)
+        spec = spec_of(self.camera, now.kind, now.height, now.width, floats=self._floats)
+        streams = tuple(
+            Stream(
+                spec,
+                camera=camera,
+                channel=self.channel,
+                index=index,
+                pixel_um=self.pixel_um or core.get_pixel_size_um() or None,
+                exposure_ms=core.get_exposure(),
+                bit_depth=now.bit_depth,
+                frames=self.frames,
+                details={
+                    "core": core.get_version_info(),
+                    "device": f"{library} {core.get_device_name(self.camera)}",
+                    "binning": now.binning,
+                    "roi": [*now.corner, now.width, now.height],
+                },
+            )
+            for index, camera in enumerate(cameras)
         )
+        if self._experiment is not None:
+            streams = self._plan(core, self._experiment, streams[0])
+        self._reserve(core)
+        return streams
+
+    def _plan(self, core: Any, experiment: Experiment, like: Stream) -> tuple[Stream, ...]:
+        """Look whether the core can do the experiment, and which streams it will give."""
+        height, width = like.spec.shape[-2:]
+        field_um = (width * like.pixel_um, height * like.pixel_um) if like.pixel_um else None
+        self._experiment = experiment = experiment.with_field(field_um)
+        self._player = player = Player(core, experiment)
+        player.check()
+        player.prepare()
+        streams, self._places = experiment_streams(core, experiment, like=like, floats=self._floats)
+        return streams
 
     def _reserve(self, core: Any) -> None:
         """Let the core make its buffer now, so that one that is too small is said before the run."""
@@ -248,7 +273,6 @@ class MicroManager:
             holds, why = 0, f"Micro-Manager refuses: {text(error)}"
         if holds < FEWEST:
             raise SourceError(f"buffer_mb = {self.buffer_mb}: {why}. Set buffer_mb = {max(needed_mb, 8)} or more")
-        self._full = int(FULL * holds)
 
     def _call(self, what: str, do: Any) -> None:
         try:
@@ -260,127 +284,62 @@ class MicroManager:
 
     def start(self, rings: Sequence[Ring], account: Account) -> None:
         """Start the sequence."""
-        self._account = account
-        self._copier.open()
-        self._begin()
+        assert self._look is not None
+        if self._player is not None:
+            self._run = Snapping(
+                self._core,
+                self._metadata,
+                self._player,
+                self._streams,
+                self._places,
+                floats=self._floats,
+                fresh=self.fresh,
+                account=account,
+            )
+            self._run.start()
+            return
+        self._run = Running(
+            self._core,
+            self._metadata,
+            self._streams,
+            self._look,
+            frames=self.frames,
+            floats=self._floats,
+            fresh=self.fresh,
+            account=account,
+        )
+        self._run.start()
 
-    def _begin(self) -> None:
-        left = NO_END if self.frames is None else self.frames - self._given
-        self._expected = 0
-        self._stamps = Stamps()
-        self._call("the sequence", lambda: self._core.start_sequence_acquisition(left, 0, True))
+    def extend(self, rings: Sequence[Ring]) -> None:
+        """Nothing to do: the slots of new streams come as all others do."""
 
     def offer(self, slot: Slot) -> None:
         """Take a free slot."""
-        self._slots.append(slot)
+        if self._run is not None:
+            self._run.offer(slot)
 
     def read(self, timeout_s: float) -> Slot | None:
-        """Pop the next frame into a slot; without one frames wait in the core's buffer, then the oldest drop. Hot."""
-        core = self._core
-        if core is None or self.finished:
+        """Return the next frame's slot. Hot."""
+        run = self._run
+        if run is None or self.finished:
             return None
-        end_ns = now_ns() + round(timeout_s * 1e9)
-        while True:
-            waiting = core.get_remaining_image_count()
-            if waiting and self._slots:
-                return self._pop(core, self._slots.popleft())
-            # All that are too many at once: the next call may come late, and by then the buffer would be full.
-            for _ in range(waiting - self._full):
-                self._drop(core)
-            if not waiting and not core.is_sequence_running() and not core.get_remaining_image_count():
-                self._ended(core)
-                return None
-            if now_ns() >= end_ns:
-                return None
-            time.sleep(LOOK_S)
-
-    def _take(self, core: Any) -> tuple[NDArray[Any], Any]:
-        # The core copies as many bytes as the camera's state says now, not as many as the frame has: with a larger
-        # picture set meanwhile it would read beyond its buffer, which ends the process.
-        if core.get_image_buffer_size() != self._nbytes:
-            given = f"{core.get_image_height()}x{core.get_image_width()} pixels of {core.get_bytes_per_pixel()} bytes"
-            raise self._changed(given)
-        metadata = self._metadata()
-        pixels = core.pop_next_image_md(0, 0, metadata)
-        self._given += 1
-        return pixels, metadata
-
-    def _pop(self, core: Any, slot: Slot) -> Slot:
-        raw = slot.planes["raw"]
-        pixels, metadata = self._take(core)
-        number = self._count(metadata)
-        height, width, kind = tag(metadata, "Height"), tag(metadata, "Width"), tag(metadata, "PixelType")
-        if (height, width) not in (self._size, ("", "")) or kind not in (self._kind, "Unknown", ""):
-            raise self._changed(f"{height}x{width} {kind}")
-        self._copier.copy(raw, pixels.view(raw.dtype).reshape(raw.shape))
-        camera_ns = self._stamps.to_now_ns(tag(metadata, "TimeReceivedByCore"))
-        slot.info = FrameInfo(self._seq, camera_number=number, camera_ns=camera_ns, received_ns=now_ns())
-        self._seq += 1
-        return slot
-
-    def _changed(self, now: str) -> SourceError:
-        assert self._stream is not None
-        assert self._account is not None
-        self._account.told(self._seq)
-        self.finished = True
-        return SourceError(
-            f"camera {self.camera} now gives {now} instead of {self._stream.spec}; "
-            "binning, ROI and pixel type stay as they are during a run. Start it again"
-        )
-
-    def _drop(self, core: Any) -> None:
-        """Make room in the core's buffer, with a count, rather than let it overflow."""
-        _, metadata = self._take(core)
-        self._count(metadata)
-        assert self._account is not None
-        self._account.missing(self._seq, 1, "dropped", "ring")
-        self._seq += 1
-
-    def _count(self, metadata: Any) -> int:
-        """Return the camera's number, and tell of a gap before it."""
-        number = int(tag(metadata, "ImageNumber") or -1)
-        gap = number - self._expected
-        if number >= 0 and gap > 0:
-            assert self._account is not None
-            self._account.missing(self._seq, gap, "lost", "camera")
-            self._seq += gap
-            self._given += gap
-        # Older cores count anew when they throw their buffer away: what was in it, nobody knows.
-        self._unsure |= 0 <= number < self._expected
-        self._expected = number + 1
-        return number
-
-    def _ended(self, core: Any) -> None:
-        """Tell an end from an overflow, which stops the camera while frames are wanted."""
-        assert self._account is not None
-        overflowed = core.is_buffer_overflowed()
-        if overflowed:
-            self._account.missing(self._seq, 1, "lost", "camera buffer")
-            self._seq += 1
-        early = not self._stopping and (self.frames is None or self._given < self.frames)
-        if early and overflowed:
-            self._begin()
-            return
-        self._account.told(self._seq, complete=not self._unsure)
-        self.finished = True
-        if early:
-            raise SourceError(
-                f"camera {self.camera} stopped by itself after {self._given} frames "
-                "(a change of ROI or of the core's buffer stops it, and so may a fault). Start it again"
-            )
+        try:
+            return run.read(timeout_s)
+        finally:
+            self.finished = run.finished
 
     def stop(self) -> None:
         """Stop the camera; frames in the core's buffer can still be read."""
-        self._stopping = True
-        if self._core is not None and self._core.is_sequence_running():
-            self._core.stop_sequence_acquisition()
+        if self._run is not None:
+            self._run.stop()
 
     def close(self) -> None:
         """Unload the devices."""
         self.finished = True
-        self._copier.close()
+        if self._run is not None:
+            self._run.close()
+            self._run = None
         core, self._core = self._core, None
-        self._slots.clear()
         if core is not None:
             try:
                 if core.is_sequence_running():

@@ -55,6 +55,8 @@ class Told:
     ----------
     missed : list of tuple
         ``(first, count, state, where)`` of each call of ``missing``.
+    streams : list of int
+        Whose frames they were, for each of `missed`; -1 where the source did not know.
     produced : int or None
         Of the last call of ``told``.
     complete : bool
@@ -63,16 +65,19 @@ class Told:
 
     def __init__(self) -> None:
         self.missed: list[tuple[int, int, str, str]] = []
+        self.streams: list[int] = []
         self.produced: int | None = None
         self.complete = True
         self.ignored: list[str] = []
 
-    def missing(self, first: int, count: int, state: str, where: str) -> None:
+    def missing(self, first: int, count: int, state: str, where: str, stream: int = -1) -> None:
         """Remember frames that did not arrive."""
         assert count > 0, f"missing({first}, {count}): nothing is missing"
         assert state in ("dropped", "lost"), f'state "{state}" is neither dropped nor lost'
         assert where, "a missing frame has a place where it went missing"
+        assert stream >= -1, f"stream {stream} is none"
         self.missed.append((first, count, state, where))
+        self.streams.append(stream)
 
     def told(self, produced: int, complete: bool = True) -> None:
         """Remember how many frames the camera's side says it produced."""
@@ -94,6 +99,7 @@ class Observed:
     Attributes
     ----------
     streams : tuple of Stream
+        Those that began during the run at the end.
     infos : list of FrameInfo
         In order of arrival.
     planes : list of numpy.ndarray
@@ -156,18 +162,23 @@ def _live_through(source: Source, frames: int, slots: int, patience_s: float) ->
             ring.close()
 
 
-def _check_streams(streams: Iterable[Stream]) -> None:
+def _check_streams(streams: Iterable[Stream], first: int = 0) -> None:
     streams = tuple(streams)
     assert streams, "open() gave no stream"
-    for i, stream in enumerate(streams):
+    for i, stream in enumerate(streams, first):
         spec = stream.spec
         assert stream.index == i, f"stream {i} says it is number {stream.index}"
-        assert len(spec.shape) in (2, 3), f"shape {spec.shape} is neither (y, x) nor (z, y, x)"
+        assert spec.axes in ("yx", "zyx", "cyx"), f'axes "{spec.axes}" are neither yx nor zyx nor cyx'
+        assert len(spec.shape) == len(spec.axes), f"shape {spec.shape} has not the axes {spec.axes}"
+        if spec.is_colour:
+            assert (spec.shape[0], spec.dtype) == (3, "uint8"), f"a colour picture is (3, y, x) uint8, not {spec}"
         assert all(type(n) is int and n > 0 for n in spec.shape), f"shape {spec.shape}"
         assert np.dtype(spec.dtype).name == spec.dtype, f"dtype {spec.dtype} is not the name of a numpy type"
         assert spec.device == "cpu", f"a source fills host memory, not {spec.device}"
         assert stream.pixel_um is None or stream.pixel_um > 0
         assert stream.frames is None or stream.frames > 0
+        assert stream.replaces is None or 0 <= stream.replaces < i, f"stream {i} replaces {stream.replaces}"
+        assert all(count > 0 for count in stream.sizes.values()), f"sizes {stream.sizes}"
         json.dumps(dict(stream.details))
 
 
@@ -181,6 +192,11 @@ class _Run:
         self.offered: dict[int, Slot] = {}
         self.until = now_ns() + round(patience_s * 1e9)
         self.patience_s = patience_s
+        self.replaced: set[int] = set()
+        fresh = getattr(source, "fresh", None)
+        assert fresh is None or isinstance(fresh, list), "fresh is a list that lives as long as the source"
+        assert fresh is None or callable(getattr(source, "extend", None)), "a source with fresh has extend(rings)"
+        self.fresh: list[Stream] = [] if fresh is None else fresh
 
     def go(self, frames: int) -> Observed:
         source, seen = self.source, self.seen
@@ -208,11 +224,34 @@ class _Run:
         self.offered[id(slot)] = slot
         self.source.offer(slot)
 
+    def extend(self) -> None:
+        """Make rings for the streams that the source has met, as a session does."""
+        source: Any = self.source
+        assert source.fresh is self.fresh, "fresh is one list for the source's whole life"
+        streams = tuple(self.fresh)
+        self.fresh.clear()
+        _check_streams(streams, first=len(self.seen.streams))
+        self.seen.streams += streams
+        rings = [LocalRing(stream, len(self.rings[0].slots), shared=source.shares_memory) for stream in streams]
+        self.rings += rings
+        for stream in streams:
+            if stream.replaces is not None:
+                assert stream.replaces not in self.replaced, f"stream {stream.replaces} is replaced twice"
+                self.replaced.add(stream.replaces)
+        self.offered = {i: slot for i, slot in self.offered.items() if slot.stream.index not in self.replaced}
+        source.extend(rings)
+        for ring in rings:
+            for slot in ring.slots:
+                self.offer(slot)
+
     def read(self) -> None:
+        if self.fresh:
+            self.extend()
         assert now_ns() < self.until, f"nothing more came within {self.patience_s:g} s, nor the end"
         slot = self.source.read(0.05)
         if slot is None:
             return
+        assert slot.stream.index not in self.replaced, "read() returned a slot of a stream that was replaced"
         assert self.offered.pop(id(slot), None) is slot, "read() returned a slot that it did not own"
         self.check_frame(slot)
         self.seen.infos.append(slot.info)
@@ -229,6 +268,10 @@ class _Run:
         assert info.received_ns >= info.camera_ns, "received before the camera had it"
         assert info.received_ns <= now_ns(), "received in the future: not on the clock of metrics.now_ns"
         assert info.sent_ns <= info.received_ns
+        sizes = slot.stream.sizes
+        if sizes:
+            axes = info.axes or {}
+            assert set(sizes) <= set(axes), f"frame {info.seq} lacks some of the axes {list(sizes)}: {axes}"
         raw = slot.planes["raw"].view(np.uint8)
         assert np.any(raw != _UNTOUCHED), f"frame {info.seq}: the raw plane was not filled"
 
