@@ -85,9 +85,10 @@ def send(
     in_band: Annotated[bool, typer.Option("--in-band", help="Never use shared memory.")] = False,
     once: Annotated[bool, typer.Option("--once", help="End when the session goes.")] = False,
     wait: Annotated[float, typer.Option(min=0.1, max=1e7, help="How long to look for the session, in seconds.")] = 30.0,
-    keys: Annotated[
-        Path | None, typer.Option(help="TOML file with public, secret and server (CURVE keys, Z85).")
-    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="This side's keys, as `pellucid keys` makes them.")] = None,
+    compress: Annotated[
+        str, typer.Option(help="Pack pixels without loss where they go in band: lz4 (fast) or zstd (small).")
+    ] = "",
     background: Annotated[
         bool, typer.Option("--background", hidden=True, help="Leave Ctrl-C to the session that started this.")
     ] = False,
@@ -127,9 +128,159 @@ def send(
             frames=frames,
             once=once,
             keys=keys,
+            compress=compress,
             tell=tell,
+            warn=lambda line: typer.echo(f"pellucid: {line}", err=True),
         )
     typer.echo(counts)
+
+
+@app.command()
+def keys(
+    file: Annotated[Path, typer.Argument(help="The file to make or to add to: session.keys, camera.keys.")],
+    session: Annotated[
+        str | None, typer.Option(help="Make a camera's keys, for the session with this public key.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Let the camera with this public key come; repeatable.")
+    ] = None,
+) -> None:
+    """Make and introduce the keys of two computers; each call prints what to type next, and where.
+
+    On the session's computer: pellucid keys session.keys. On the camera's: pellucid keys camera.keys --session KEY.
+    On the session's again: pellucid keys session.keys --allow KEY.
+    """
+    from pellucid.wire.keyfile import tend_keys
+
+    for line in tend_keys(file, session, allow or []):
+        typer.echo(line)
+
+
+psf_app = typer.Typer(
+    help="Make, measure and look at PSFs; each is saved with a picture beside it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.add_typer(psf_app, name="psf")
+
+PixelUm = Annotated[float | None, typer.Option(min=1e-4, max=1e4, help="Size of a pixel in the specimen, micrometres.")]
+ZUm = Annotated[float | None, typer.Option(min=1e-4, max=1e4, help="Distance of the planes, micrometres.")]
+IdealNa = Annotated[float | None, typer.Option(min=0.01, max=2, help="Of the lens: the ideal widths are shown.")]
+IdealNm = Annotated[float | None, typer.Option(min=100, max=5000, help="Of the emission, for the same.")]
+IdealIndex = Annotated[float, typer.Option(min=1, max=4, help="Of the immersion, for the same.")]
+PsfOut = Annotated[Path, typer.Option("--output", "-o", help="The TIFF to write; the picture beside it is a PNG.")]
+
+
+@psf_app.command("measure")
+def psf_measure(
+    image: Annotated[Path, typer.Argument(help="A picture or stack of beads: TIFF or NPY.")],
+    output: PsfOut,
+    pixel_um: PixelUm = None,
+    z_um: ZUm = None,
+    na: IdealNa = None,
+    wavelength_nm: IdealNm = None,
+    index: IdealIndex = 1.0,
+    bead_um: Annotated[float | None, typer.Option(min=0, max=100, help="Diameter of the beads.")] = None,
+    size_px: Annotated[int | None, typer.Option(min=5, max=1023, help="Odd side of the PSF; else 12 widths.")] = None,
+    planes: Annotated[
+        int | None, typer.Option(min=3, max=1023, help="Odd number of its planes; else 8 widths.")
+    ] = None,
+    radial: Annotated[bool, typer.Option(help="Average along the circles round the axis.")] = True,
+    channel: Annotated[int | None, typer.Option(min=0, help="Which one, where the file has several.")] = None,
+) -> None:
+    """Find beads, average those that are alone, whole and not saturated, and save the PSF."""
+    from pellucid.psf_command import measure_psf
+
+    measure_psf(
+        image,
+        output,
+        pixel_um=pixel_um,
+        z_um=z_um,
+        theory=_theory(na, wavelength_nm, index),
+        bead_um=bead_um,
+        size_px=size_px,
+        planes=planes,
+        radial=radial,
+        channel=channel,
+        say=typer.echo,
+    )
+
+
+@psf_app.command("model")
+def psf_model(
+    output: PsfOut,
+    kind: Annotated[str, typer.Option(help="scalar, gibson-lanni, vectorial, confocal or light-sheet.")] = "vectorial",
+    na: Annotated[float | None, typer.Option(help="Numerical aperture.")] = None,
+    wavelength_nm: Annotated[float | None, typer.Option(help="Of the emission.")] = None,
+    index: Annotated[float | None, typer.Option(help="Of the immersion: 1.0 air, 1.33 water, 1.515 oil.")] = None,
+    pixel_um: PixelUm = None,
+    z_um: Annotated[float | None, typer.Option(help="Distance of the planes; without it one plane is made.")] = None,
+    size_px: Annotated[int | None, typer.Option(help="Odd side.")] = None,
+    planes: Annotated[int | None, typer.Option(help="Odd number of planes.")] = None,
+    thickness_um: Annotated[
+        float | None, typer.Option(help="Of the specimen that one plane's PSF is the mean over.")
+    ] = None,
+    index_sample: Annotated[float | None, typer.Option(help="Of the mounting medium.")] = None,
+    depth_um: Annotated[float | None, typer.Option(help="Of the light sources below the coverslip.")] = None,
+    excitation_nm: Annotated[float | None, typer.Option(help="confocal, light-sheet: of the laser.")] = None,
+    pinhole_au: Annotated[float | None, typer.Option(help="confocal: diameter in Airy units.")] = None,
+    sheet_um: Annotated[float | None, typer.Option(help="light-sheet: thickness (FWHM).")] = None,
+    sheet_na: Annotated[float | None, typer.Option(help="light-sheet: its aperture instead.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Another key: coverslip_um=160; repeatable.")] = None,
+) -> None:
+    """Compute a PSF from the figures of the microscope."""
+    from pellucid.psf_command import model_psf
+
+    keys = {
+        "na": na,
+        "wavelength_nm": wavelength_nm,
+        "index": index,
+        "pixel_um": pixel_um,
+        "z_um": z_um,
+        "size_px": size_px,
+        "planes": planes,
+        "thickness_um": thickness_um,
+        "index_sample": index_sample,
+        "depth_um": depth_um,
+        "excitation_nm": excitation_nm,
+        "pinhole_au": pinhole_au,
+        "sheet_um": sheet_um,
+        "sheet_na": sheet_na,
+    }
+    model_psf(kind, keys, sets or [], output, typer.echo)
+
+
+@psf_app.command("show")
+def psf_show(
+    path: Annotated[Path, typer.Argument(help="A PSF: TIFF or NPY.")],
+    picture: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The PNG to write; else it lies beside the PSF.")
+    ] = None,
+    pixel_um: PixelUm = None,
+    z_um: ZUm = None,
+    na: IdealNa = None,
+    wavelength_nm: IdealNm = None,
+    index: IdealIndex = 1.0,
+) -> None:
+    """Say what a PSF is and what is wrong with it, and draw it."""
+    from pellucid.psf_command import show_psf
+
+    show_psf(path, picture, pixel_um=pixel_um, z_um=z_um, theory=_theory(na, wavelength_nm, index), say=typer.echo)
+
+
+def _theory(na: float | None, wavelength_nm: float | None, index: float) -> Any:
+    """Return what the widths should be, where enough is known for it."""
+    from pellucid.optics.psf_facts import Theory
+
+    if (na is None) != (wavelength_nm is None):
+        raise ConfigError("the ideal widths need both --na 1.2 and --wavelength-nm 520 (and --index 1.33)")
+    if na is None or wavelength_nm is None:
+        return None
+    if na >= index:
+        raise ConfigError(
+            f"--na {na:g}: not below --index {index:g}; give the immersion's: 1.0 air, 1.33 water, 1.515 oil"
+        )
+    return Theory(na, wavelength_nm, index)
 
 
 @app.command()

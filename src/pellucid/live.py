@@ -7,51 +7,33 @@
     with pellucid.open("configs/simulated.toml") as session:
         for frame in session:
             print(frame.info.seq, frame["restored"].mean())
+
+A program that acquires by itself, with pymmcore-plus, has its frames followed by a session::
+
+    with pellucid.open("live.toml").follow(mmc) as session:
+        mmc.run_mda(sequence, block=True)
 """
 
 from __future__ import annotations
 
-import queue
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tomlkit
 
 from pellucid._version import version
 from pellucid.config import Config
-from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
+from pellucid.tap import Frame, Tap
 
 __all__ = ["Frame", "LiveSession", "make_session", "open"]
 
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame that is yours to keep.
-
-    Attributes
-    ----------
-    info : FrameInfo
-        Numbers and times.
-    stream : Stream
-        Camera, channel, pixel size ...
-    planes : dict of str to numpy.ndarray
-        Copies; ``raw``, ``restored`` and others by name. Without ``restored`` where the frame stayed raw only.
-    """
-
-    info: FrameInfo
-    stream: Stream
-    planes: dict[str, np.ndarray[Any, Any]]
-
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        try:
-            return self.planes[name]
-        except KeyError:
-            raise KeyError(f"frame {self.info.seq} has no plane {name!r}; it has {', '.join(self.planes)}") from None
+KEPT_BYTES = 256 << 20
+"""Of frames that a followed acquisition gave and nobody has iterated yet."""
 
 
 def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -> Session:
@@ -131,110 +113,139 @@ class LiveSession:
     """
 
     def __init__(self, config: Config, policy: str) -> None:
-        self._tap = _Tap("block" if policy == "every" else "latest")
+        self._tap = Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
+        self._kind = config.kinds["source"]
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._followed: Any = None
 
     @property
     def report(self) -> dict[str, Any] | None:
         """The run's report, once it ended."""
         return self.session.report
 
+    def follow(self, core: Any) -> LiveSession:
+        """Take the frames of a program that acquires with `core`, from within the ``with`` on.
+
+        The session opens in a thread of its own when the first acquisition begins, and ends with the ``with``, which
+        waits for an acquisition that still runs. Whatever goes wrong in the session leaves the acquisition alone: it
+        is logged at once, and raised at the end of the ``with``.
+
+        Frames may be iterated in another thread, in this one while a ``run_mda`` that does not block runs (the loop
+        ends with the acquisition), and afterwards: 256 MB of them wait for that, later ones are skipped and counted.
+        As soon as somebody iterates with policy ``"every"``, a slow loop holds the acquisition up.
+
+        Parameters
+        ----------
+        core
+            The ``CMMCorePlus`` of pymmcore-plus; the config's source is ``kind = "pymmcore-plus"``.
+
+        Returns
+        -------
+        LiveSession
+            This one, to be used with ``with``.
+
+        Raises
+        ------
+        ConfigError
+            Where the config has another source.
+        SourceError
+            Where `core` has no acquisitions to follow.
+        """
+        source: Any = self.session.source
+        if not hasattr(source, "follow"):
+            raise ConfigError(
+                f'follow(): the source of the config is "{self._kind}", which follows no other program. '
+                'Write [source] kind = "pymmcore-plus"'
+            )
+        source.follow(core)
+        self._followed = source
+        self._tap.kept_bytes = KEPT_BYTES
+        return self
+
     def __enter__(self) -> LiveSession:
-        self.session.open()
+        if self._followed is None:
+            self.session.open()
+            return self
+        self._start(opens=True)
+        while not self._followed.listening:
+            if not self._alive():
+                self.__exit__(None)
+                break
+            threading.Event().wait(0.005)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.stop()
-        if self._thread is not None:
-            self._thread.join()
-        self.session.close()
-        error, self._error = self._error, None
-        if kind is None and error is not None:
-            raise error
+        try:
+            if self._followed is not None and kind is None:
+                self._followed.wait(self._alive)
+        finally:
+            self._end()
+        self._raise(kind is None)
 
     def __iter__(self) -> Iterator[Frame]:
         """Start the run at the first use and yield its frames; raises what ended it early."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="pellucid session")
-            self._thread.start()
-        yield from self._tap.frames()
+            self._start(opens=False)
+        yield from self._tap.frames(self._caught_up if self._followed is not None else lambda: False)
+        if self._followed is not None and self._alive():
+            return
         if self._thread is not None:
             self._thread.join()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        self._raise(True)
 
     def stop(self) -> None:
         """End the run; frames not yet taken are let go."""
         self.session.stop("stopped from Python")
+        if self._followed is not None:
+            self._followed.stop()
         self._tap.leave()
 
-    def _run(self) -> None:
+    def _start(self, *, opens: bool) -> None:
+        self._thread = threading.Thread(target=self._run, args=(opens,), name="pellucid session")
+        self._thread.start()
+
+    def _run(self, opens: bool) -> None:
         try:
+            if opens:
+                self.session.open()
             self.session.run()
         except Exception as error:
             self._error = error
+            if opens and self._followed.listening:
+                logging.getLogger("pellucid").error("the session ended, the acquisition goes on without it: %s", error)
         finally:
             self._tap.end()
 
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
-class _Tap:
-    """The sink behind the iterator: a short queue of copies."""
+    def _end(self) -> None:
+        """Let the run end, and give everything back; of an acquisition with all frames that were taken."""
+        if self._followed is None:
+            self.stop()
+        else:
+            self._followed.stop()
+        try:
+            if self._thread is not None:
+                self._thread.join()
+            self.session.close()
+        finally:
+            if self._followed is not None:
+                self._followed.leave()
 
-    early = False
-    patient = True
-    """Whoever iterates may take his time; that is no stalled disk."""
+    def _caught_up(self) -> bool:
+        """Tell whether no acquisition runs, and all frames of those that ran came to the iterator."""
+        done: Mapping[str, int] = self.session.ledger.sinks.get("python", {})
+        through = sum(done.get(end, 0) for end in ("written", "skipped", "lost"))
+        return bool(self._followed.caught_up and through >= self._followed.given)
 
-    def __init__(self, policy: str) -> None:
-        self.policy = policy
-        self._queue: queue.Queue[Frame | None] = queue.Queue(maxsize=4 if policy == "block" else 1)
-        self._left = threading.Event()
-        self._ended = threading.Event()
-
-    def open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
-        """Nothing to make ready."""
-
-    def write(self, slot: Slot, names: tuple[str, ...]) -> None:
-        """Copy the frame and queue it."""
-        frame = Frame(slot.info, slot.stream, {name: slot.planes[name].copy() for name in names})
-        while not self._left.is_set():
-            try:
-                self._queue.put(frame, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def finish(self) -> None:
-        """Frames still queued belong to the iterator."""
-
-    def close(self, report: Mapping[str, Any] | None) -> None:
-        """Nothing to give back."""
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield frames until the run ends."""
-        while not self._left.is_set():
-            try:
-                frame = self._queue.get(timeout=0.1)
-            except queue.Empty:
-                if self._ended.is_set():
-                    return
-                continue
-            if frame is None:
-                return
-            yield frame
-
-    def end(self) -> None:
-        """No frame comes after those in the queue."""
-        self._ended.set()
-        while not self._left.is_set():
-            try:
-                self._queue.put(None, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def leave(self) -> None:
-        """Let go: nobody iterates any more."""
-        self._left.set()
+    def _raise(self, raises: bool) -> None:
+        error, self._error = self._error, None
+        if error is None or not raises:
+            return
+        untaken = self._followed.untaken if self._followed is not None else 0
+        if untaken and isinstance(error, PellucidError):
+            raise type(error)(f"{error}. {untaken} frames of the acquisition came later and were not taken") from error
+        raise error

@@ -71,13 +71,16 @@ def send_frames(
     frames: int | None,
     once: bool,
     keys: Path | None,
+    compress: str,
     tell: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> str:
     """Relay a source to the session at `to`; return one line that says what became of the frames."""
     curve = Curve.load(keys) if keys is not None else None
 
     def connect(feeds: list[Feed]) -> Sender:
-        return Sender(to, feeds, mode="lossless" if lossless else "live", shared=shared, curve=curve)
+        mode = "lossless" if lossless else "live"
+        return Sender(to, feeds, mode=mode, shared=shared, curve=curve, compress=compress)
 
-    sender = relay(source, connect, stop, wait_s=wait_s, frames=frames, once=once, tell=tell)
+    sender = relay(source, connect, stop, wait_s=wait_s, frames=frames, once=once, tell=tell, warn=warn)
     return f"produced {sender.produced}, sent {sender.sent}, dropped {sender.dropped}"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pellucid.errors import MissingExtra, SinkError
 from pellucid.ledger import Ledger
 from pellucid.protocols import Sink, Spec, Stream
-from pellucid.sinks import window
+from pellucid.sinks import _window_pictures as pictures
 from pellucid.sinks.window import Window
 
 PLANES = [{"raw": Spec((8, 8), "uint16")}]
@@ -120,6 +120,6 @@ def test_closing_what_was_never_opened_is_quiet():
 
 
 def test_planes_that_are_no_pictures_are_left_out_and_types_fit_textures():
-    assert not window._is_picture(Spec((100,), "float32"))
-    assert window._flat(Spec((4, 8, 9), "int16")) == Spec((8, 9), "float32")
-    assert window._flat(Spec((8, 9), "uint8")) == Spec((8, 9), "uint8")
+    assert not pictures._is_picture(Spec((100,), "float32"))
+    assert pictures._flat(Spec((4, 8, 9), "int16")) == Spec((8, 9), "float32")
+    assert pictures._flat(Spec((8, 9), "uint8")) == Spec((8, 9), "uint8")

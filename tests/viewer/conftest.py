@@ -41,3 +41,18 @@ def screen():
     server.wait()
     if not number:
         pytest.fail("Xvfb did not start")
+
+
+@pytest.fixture
+def session():
+    from real_window import Session
+
+    opened: list[Session] = []
+
+    def make(*args, **keys) -> Session:
+        opened.append(Session(*args, **keys))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()

@@ -106,3 +106,29 @@ def test_contrast_for_takes_one_value_or_a_table():
     assert contrast_for(table, "raw").limits == (1, 2)
     assert contrast_for(table, "restored").auto
     assert contrast_for(table, "trust").auto
+
+
+def test_another_view_of_the_specimen_is_taken_over_at_once():
+    contrast = Contrast("auto")
+    contrast.learn(flat(0), 1 * S)
+    contrast.restart()
+    contrast.learn(flat(5000), 1 * S + 1)
+    assert contrast.limits == pytest.approx((5001, 5999), abs=1)
+    contrast.switch()
+    contrast.restart()
+    assert not contrast.learn(flat(0), 2 * S)  # limits that are held are held
+
+
+def test_limits_that_are_held_before_the_first_picture_are_those_of_it():
+    contrast = Contrast("auto")
+    contrast.switch()
+    assert contrast.learn(flat(0), 1 * S)
+    assert not contrast.learn(flat(5000), 99 * S)
+
+
+def test_black_of_a_colour_picture_is_zero():
+    """Another black would give other hues."""
+    contrast = contrast_for("auto", "raw", is_colour=True)
+    contrast.learn(subsample(np.stack([flat(50).reshape(100, 100)] * 3)), 1 * S)
+    assert contrast.limits == pytest.approx((0, 1049), abs=1)
+    assert contrast_for({"raw": [5, 9]}, "raw", is_colour=True).limits == (5, 9)

@@ -23,7 +23,7 @@ class Both:
     """Both ends, called in turn."""
 
     def __init__(self, streams: int = 1) -> None:
-        self.receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(PLANES), heartbeat_s=0.1, timeout_s=1.0)
+        self.receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(PLANES), heartbeat_s=0.1, timeout_s=1.0, turns=True)
         self.sender = Sender(self.receiver.endpoint, [Feed(Stream(RAW, index=i), PLANES) for i in range(streams)])
         self.shown: list[tuple[int, dict[str, float], FrameInfo]] = []
         self.next = 0
@@ -32,7 +32,8 @@ class Both:
         opening.start()
         hello = self.receiver.accept(20.0)
         assert hello is not None
-        self.newest = Newest(self.receiver, hello)
+        self.turns: list[tuple[int, ...]] = []
+        self.newest = Newest(self.receiver, hello, self.turns.append)
         while opening.is_alive():
             self.newest.look(lambda *_: None)
         self.until(lambda: self.free() == streams * SLOTS)
@@ -145,6 +146,7 @@ def test_frames_that_are_replaced_pane_by_pane_go_back(both):
 
 
 def test_a_session_that_is_silent_but_alive_may_come_back(both):
+    both.until(lambda: both.receiver._seat._lively)  # before its first beat a camera may take a minute to start
     end = now_ns() + 20 * 10**9
     while not both.newest.over:
         assert now_ns() < end
@@ -185,3 +187,33 @@ def test_the_end_of_the_session_is_told(both):
     while closing.is_alive():
         both.newest.look(lambda *_: None)
     assert both.newest.over == "the run has ended"
+
+
+def test_streams_that_begin_and_change(both):
+    """A place is kept: what is shown there is another stream from then on."""
+    both.send()
+    both.until(lambda: len(both.shown) == 1)
+    old = both.newest._memories[0]
+    wide = {"raw": Spec((9, 12), "uint8"), "restored": Spec((9, 12), "float32"), WHY: PLANES[WHY]}
+    both.send()  # on its way when the change comes
+    both.sender.extend(
+        [
+            Feed(Stream(wide["raw"], channel="wide", index=1, replaces=0), wide),
+            Feed(Stream(RAW, channel="new", index=2), PLANES),
+        ]
+    )
+    both.until(lambda: both.sender.connected and both.free() == 2 * SLOTS)
+    assert both.turns == [(0, 1)]
+    assert [(stream.index, stream.channel) for stream in both.newest.streams] == [(0, "wide"), (1, "new")]
+    assert [str(planes["raw"]) for planes in both.newest.planes] == ["9x12 uint8", "8x6 uint16"]
+    assert len(both.shown) == 2
+    assert old.buffer is not None  # nothing of it has been drawn yet
+    both.newest.drawn(5)
+    assert old.buffer is None
+    assert both.send(stream=0)
+    assert both.send(stream=1)
+    both.until(lambda: len(both.shown) == 4)
+    assert [(feed, planes["raw"], info.stream) for feed, planes, info in both.shown[2:]] == [(0, 2, 0), (1, 3, 1)]
+    both.newest.drawn(6)
+    both.until(lambda: both.free() == 2 * SLOTS)
+    assert {ack for ack in both.sender.acks if ack[1] == 6} == {(2, 6), (3, 6)}

@@ -74,3 +74,42 @@ def test_a_missing_plane_is_said_after_a_moment(found):
 def test_drawing_is_stamped_and_a_key_closes(found):
     assert found["stamp_after_start"]
     assert found["closed"] == [1, False]
+
+
+def test_streams_are_told_apart_and_new_panes_take_over_the_zoom(found):
+    assert found["put_names"] == ["DAPI  raw", "DAPI  restored", "FITC  raw"]
+    assert found["put_title"] == "t - pellucid"
+    assert found["put_zoom"] == [[32, 24, 64, 48]] * 3
+
+
+def test_places_of_an_experiment_are_over_the_pane(found):
+    assert found["taken"] == ["t 12/60   p A1 (2/2)   z 3/7"] * 2 + ["t 12/60   p 2/2   z 4/7"]
+
+
+def test_losses_have_a_line_of_their_own(found):
+    assert found["losses"] == "lost 12 (camera buffer 10, wire 2)   dropped 3 (ring 3)"
+    assert found["losses_seen"]
+
+
+def test_another_roi_is_shown_whole_and_zooms_by_itself(found):
+    assert found["gone"] == [False, True]
+    assert found["cut"] == [[32, 24, 64, 48]] * 2 + [[0, 0, 60, 40]]
+    assert found["cut_moved"] == [[10, 20, 30, 40]] * 2 + [[0, 0, 60, 40]]
+
+
+def test_colours_have_one_contrast_and_three_values(found):
+    images, values, limits = found["colour"]
+    assert images == 3
+    assert values == [[9, 9, 9]]
+    assert limits[0] == limits[1] == limits[2] == [0, 100]
+    assert found["three_names"] == ["cam  DAPI  raw", "cam  DAPI  restored", "cam  FITC  raw", "other  RGB  raw"]
+
+
+def test_a_double_click_shows_one_stream_alone(found):
+    shown, size, canvas = found["alone"]
+    assert shown == [False, False, False, True]
+    assert size[1] == canvas[1]
+    assert size[0] >= canvas[0] / 2 - 5
+    assert found["beside_drawn"]  # what is not shown goes on, or its frames would wait
+    assert found["all_again"]
+    assert found["texts_off"] is False

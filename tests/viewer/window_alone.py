@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 from PySide6.QtCore import QEvent, QPointF, Qt
-from PySide6.QtGui import QKeyEvent, QWheelEvent
+from PySide6.QtGui import QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.viewer.note import Note
 from pellucid.viewer.window import Look, ViewerWindow
 
 app = QApplication(sys.argv)
@@ -35,7 +36,7 @@ def settle() -> None:
 
 def show(level: int, seq: int, *names: str) -> None:
     planes = {"raw": np.full(raw.shape, level, "uint16"), "restored": np.full(restored.shape, level, "float32")}
-    window.show_frame(0, {name: planes[name] for name in names}, FrameInfo(seq, camera_ns=now_ns(), where="why not"))
+    window.show_frame(0, {name: planes[name] for name in names}, FrameInfo(seq, camera_ns=now_ns()), Note("why not"))
     end = now_ns() + 10 * 10**9
     before = len(drawn)
     while len(drawn) == before and now_ns() < end:
@@ -57,7 +58,7 @@ start_ns = now_ns()
 show(50, 0, "raw", "restored")
 found["stamp_after_start"] = bool(drawn) and drawn[-1] > start_ns
 found["fitted"] = rects()
-found["limits"] = [list(pane.image.clim) for pane in window.panes.panes]
+found["limits"] = [list(pane.images[0].clim) for pane in window.panes.panes]
 found["captions"] = [[c.name, c.um is not None] for c in window.overlay.captions]
 
 first, second = window.panes.panes
@@ -106,11 +107,11 @@ found["help"] = window.overlay.help
 press(Qt.Key.Key_H, "h")
 found["help_again"] = window.overlay.help
 
-for shown in window._shown.values():
+for shown in window.shown:
     shown.seen_ns = now_ns()  # a moment ago, however slow this computer is
 show(60, 1, "raw")
 found["held"] = [c.notice for c in window.overlay.captions]
-for shown in window._shown.values():
+for shown in window.shown:
     shown.seen_ns -= 2 * 10**9
 show(70, 2, "raw")
 window.write_figures()
@@ -120,6 +121,84 @@ show(70, 3, "raw", "restored")
 window.write_figures()
 found["back"] = [c.notice for c in window.overlay.captions]
 found["live"] = window.bars.state
+
+
+# ---- streams that begin and change: an experiment with two channels, one of which gets another ROI, and colour
+def frame(position: int, seq: int, level: int, axes=None, note=None) -> None:
+    pixels = {n: np.full(s.shape, level, s.dtype) for n, s in planes[position].items()}
+    before = len(drawn)
+    window.show_frame(position, pixels, FrameInfo(seq, camera_ns=now_ns(), axes=axes), note)
+    end = now_ns() + 10 * 10**9
+    while len(drawn) == before and now_ns() < end:
+        app.processEvents()
+
+
+sizes = {"t": 60, "p": 2, "c": 2, "z": 7}
+cut, colour = Spec((40, 60), "uint16"), Spec((3, 96, 128), "uint8", axes="cyx")
+press(Qt.Key.Key_F, "f")
+first.camera.rect = (32, 24, 64, 48)
+settle()
+streams = [Stream(raw, "cam", "DAPI", 0, sizes=sizes), Stream(raw, "cam", "FITC", 1, sizes=sizes)]
+planes = [{"raw": raw, "restored": restored}, {"raw": raw}]
+window.put([0, 1], streams, planes)
+settle()
+found["put_names"] = [c.name for c in window.overlay.captions]
+found["put_zoom"] = rects()
+found["put_title"] = window.windowTitle()
+note = Note("", {"p": "A1"}, {"lost": {"cam": {"camera buffer": 10, "wire": 2}}, "dropped": {"cam": {"ring": 3}}})
+frame(0, 0, 50, {"t": 11, "p": 1, "c": 0, "z": 2}, note)
+frame(1, 1, 50, {"t": 11, "p": 1, "c": 1, "z": 3})
+window.write_figures()
+found["taken"] = [c.taken for c in window.overlay.captions]
+found["losses"] = window.bars.losses.text()
+found["losses_seen"] = window.bars.losses.isVisible()
+gone = window.panes.panes[2]
+streams[1] = Stream(cut, "cam", "FITC", 1)
+planes[1] = {"raw": cut}
+window.put([1], streams, planes)
+settle()
+found["cut"] = rects()
+found["gone"] = [gone in window.panes.panes, gone.view.parent is None]
+third = window.panes.panes[0]
+third.camera.rect = (10, 20, 30, 40)
+settle()
+found["cut_moved"] = rects()
+streams += [Stream(colour, "other", "RGB", 2)]
+planes += [{"raw": colour}]
+window.put([2], streams, planes)
+press(Qt.Key.Key_F, "f")
+frame(2, 2, 7)
+pane = window.panes.panes[3]
+left, top, width, height = pane.place
+window._cursor = (left + width / 2, top + height / 2)
+frame(2, 3, 9)
+found["colour"] = [len(pane.images), [list(window.shown[3].values)], [list(i.clim) for i in pane.images]]
+found["three_names"] = [c.name for c in window.overlay.captions]
+
+
+def double_click(at) -> None:
+    point = QPointF(at[0], at[1])
+    app.sendEvent(canvas, QMouseEvent(
+        QEvent.Type.MouseButtonDblClick, point, QPointF(canvas.mapToGlobal(point.toPoint())), Qt.MouseButton.LeftButton,
+        Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
+    ))  # fmt: skip
+    settle()
+
+
+def on_canvas() -> list[bool]:
+    return [pane.place[0] + pane.place[2] <= canvas.width() + 1 for pane in window.panes.panes]
+
+
+all_places = [pane.place for pane in window.panes.panes]
+double_click(window._cursor)
+found["alone"] = [on_canvas(), list(window.panes.panes[3].place[2:]), [canvas.width(), canvas.height()]]
+before = len(drawn)
+frame(0, 4, 60)
+found["beside_drawn"] = len(drawn) > before
+double_click((50, 50))
+found["all_again"] = [pane.place for pane in window.panes.panes] == all_places
+press(Qt.Key.Key_T, "t")
+found["texts_off"] = window.overlay.texts
 
 press(Qt.Key.Key_Q, "q")
 found["closed"] = [len(closed), window.isVisible()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,13 @@ from pellucid.ledger import Ledger
 from pellucid.protocols import Spec, Stream
 from pellucid.wire import message
 from pellucid.wire.clock import ClockOffset
-from pellucid.wire.handshake import MAX_PLANE_BYTES, Feed, Hello, Place, Welcome
+from pellucid.wire.feed import MAX_PLANE_BYTES, Feed
+from pellucid.wire.handshake import Hello, Place, Welcome
 from pellucid.wire.message import BadMessage, Beat, Missing, Totals
 from pellucid.wire.numbering import Numbering
 
 SPEC = Spec((24, 40), "uint16")
+COLOUR = Spec((3, 24, 40), "uint8", axes="cyx")
 READERS = [
     message.read_head,
     message.read_frame,
@@ -38,11 +41,28 @@ HELLO = Hello(
     born=1.75e9,
     mode="live",
     next_seq=17,
-    feeds=(Feed(Stream(SPEC, camera="cam", pixel_um=0.11, details={"objective": "100x"}), {"raw": SPEC}),),
+    feeds=(
+        Feed(
+            Stream(
+                SPEC,
+                camera="cam",
+                pixel_um=0.11,
+                z_um=0.3,
+                sizes={"t": 3, "c": 2, "z": 5},
+                names={"c": ["DAPI", "FITC"]},
+                details={"objective": "100x"},
+            ),
+            {"raw": SPEC},
+            generation=4,
+        ),
+        Feed(Stream(COLOUR, camera="eye"), {"raw": COLOUR}),
+    ),
+    codec="lz4",
     run="b" * 32,
     held=((0, 3), (0, 1)),
 )
-WELCOME = Welcome(3, 99, "c" * 32, (Place("psm_1", bytes(range(16)), 8, 4096, {"raw": 0}),), ((0, 3),))
+PLACE = Place("psm_1", bytes(range(16)), 8, 4096, {"raw": 0})
+WELCOME = Welcome(3, 99, "c" * 32, (PLACE, PLACE), ((0, 3),), 17, "lz4")
 
 
 def good_messages() -> list[bytes]:
@@ -52,6 +72,7 @@ def good_messages() -> list[bytes]:
         message.frame(9, 1, 2, 3, 4, 5, 6, 7, {"t": 1, "z": -2}),
         message.frame(9, 1, 2, 3, 4, -1, 6, 7, None),
         message.missing(9, Missing(5, 2, "lost", "camera")),
+        message.missing(9, Missing(5, 2, "dropped", "camera buffer", 3)),
         message.beat(9, Beat(1, 2, 3, 4)),
         message.bye(9, Totals(3, 2, 1)),
         message.pack(message.GRANT, 9, message.GRANT_BODY.pack(0, 1, -1, 0) * 3),
@@ -110,6 +131,12 @@ def test_any_json_in_any_field_of_a_feed(key, value):
     parse_all(message.pack(message.HELLO, 0, json.dumps(body).encode()))
 
 
+@given(st.sampled_from(sorted(json.loads(WELCOME.pack()[12:]))), json_values)
+def test_any_json_in_any_field_of_welcome(key, value):
+    body = json.loads(WELCOME.pack()[12:]) | {key: value}
+    parse_all(message.pack(message.WELCOME, 0, json.dumps(body).encode()))
+
+
 @given(st.sampled_from(sorted(json.loads(WELCOME.pack()[12:])["places"][0])), json_values)
 def test_any_json_in_any_field_of_a_place(key, value):
     body = json.loads(WELCOME.pack()[12:])
@@ -120,7 +147,9 @@ def test_any_json_in_any_field_of_a_place(key, value):
 def test_what_is_packed_is_read():
     assert Hello.read(HELLO.pack()) == HELLO
     assert Welcome.read(WELCOME.pack(), 99) == WELCOME
-    assert message.read_missing(message.missing(9, Missing(5, 2, "lost", "camera"))) == (5, 2, "lost", "camera")
+    note = Missing(5, 2, "dropped", "camera buffer", 3)
+    assert message.read_missing(message.missing(9, note)) == note
+    assert message.read_missing(message.missing(9, Missing(5, 2, "lost", "camera"))) == (5, 2, "lost", "camera", 0xFFFF)
 
 
 @given(
@@ -138,7 +167,9 @@ def test_a_frame_is_read_as_it_was(feed, slot, seq, number, time_ns, axes):
 
 def hello_with(**planes) -> bytes:
     body = json.loads(HELLO.pack()[12:])
-    body["feeds"][0]["planes"] = [["raw", planes.get("shape", [8, 8]), planes.get("dtype", "uint16")]]
+    body["feeds"][0]["planes"] = [
+        ["raw", planes.get("shape", [8, 8]), planes.get("dtype", "uint16"), planes.get("axes", "yx")]
+    ]
     return message.pack(message.HELLO, 0, json.dumps(body).encode())
 
 
@@ -158,6 +189,50 @@ def test_shapes_that_are_none(shape):
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
     assert Spec((2**15, 2**14), "uint16").nbytes == MAX_PLANE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("names", [["c", ["x" * 201]]]),
+        ("names", [["c", ["x"] * 5000]]),
+        ("names", [["x" * 33, ["a"]]]),
+        ("names", [["c", "DAPI"]]),
+        ("names", [["c", ["new\nline"]]]),
+        ("names", [["c", []]] * 17),
+        ("names", {"c": ["DAPI"]}),
+        ("sizes", [["c", 0]]),
+        ("sizes", [["c", 2.0]]),
+        ("sizes", [["c", 2**33]]),
+        ("sizes", [["", 2]]),
+        ("sizes", [["c"]]),
+        ("sizes", [["c", 2]] * 17),
+        ("z_um", "1"),
+        ("z_um", 1e300),
+        ("generation", -1),
+        ("generation", None),
+    ],
+)
+def test_axes_of_an_experiment_that_are_none(key, value):
+    body = json.loads(HELLO.pack()[12:])
+    body["feeds"][0][key] = value
+    with pytest.raises(BadMessage, match=key):
+        Hello.read(message.pack(message.HELLO, 0, json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(("shape", "axes"), [([8, 8], "zyx"), ([4, 8, 8], "cyx"), ([8, 8], "xy"), ([8, 8], None)])
+def test_axes_of_a_plane_that_are_none(shape, axes):
+    with pytest.raises(BadMessage, match="axes"):
+        Hello.read(hello_with(shape=shape, axes=axes))
+    assert Hello.read(hello_with(shape=[3, 8, 8], axes="cyx", dtype="uint8")).feeds[0].planes["raw"].is_colour
+
+
+def test_names_that_cannot_be_sent_as_they_are_are_made_plain():
+    stream = Stream(SPEC, camera="cam\n1" + "x" * 300, channel="\x00", names={"c": ["a\tb"]})
+    feed = Hello.read(replace(HELLO, feeds=(Feed(stream, {"raw": SPEC}),)).pack()).feeds[0]
+    assert feed.stream.camera.startswith("cam?1xxx")
+    assert len(feed.stream.camera) == 200
+    assert (feed.stream.channel, feed.stream.names) == ("?", {"c": ["a?b"]})
 
 
 def test_nested_too_deep_or_numbers_too_long():

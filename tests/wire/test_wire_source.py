@@ -87,7 +87,7 @@ def test_what_the_sender_says_of_its_stream_arrives(run, cameras):
     source = WireSource(bind="tcp://127.0.0.1:*")
     cameras(source.listen(), frames=1, shape=(6, 7), dtype="uint8")
     run.start(source)
-    stream = run.memories and run.source and run.source._slots[0][0].stream
+    stream = run.memories and run.source and run.source._lent[0].slots[0].stream
     assert (stream.camera, stream.pixel_um, stream.index) == ("counting", 0.1, 0)
     assert str(stream.spec) == "6x7 uint8"
     finish(run)
@@ -154,7 +154,7 @@ def test_the_window_bounds_what_is_granted(run, cameras, window):
     run.start(source)
     while not source.finished:
         run.read()
-        assert source._out[0] <= window
+        assert len(source._lent[0].slots) <= window
     assert len(run.seen) == 50
     assert run.wrong == []
 

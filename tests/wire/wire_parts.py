@@ -43,6 +43,9 @@ class Session:
         self.ledger.histogram("received")
         self.slots, self.shared = slots, shared
         self.memories: list[SlotMemory] = []
+        self.at: list[int] = []
+        self.turns = 0
+        self.patient = True
         self.seen: list[FrameInfo] = []
         self.wrong: list[int] = []
         self.first = 0
@@ -54,15 +57,37 @@ class Session:
         for feed in hello.feeds:
             self.memories.append(SlotMemory.create(SlotLayout(feed.planes, self.slots), shared=self.shared))
         self.receiver.welcome(self.memories, self.ledger)
+        self.at = list(range(len(hello.feeds)))
         if grant:
             for feed in range(len(hello.feeds)):
-                for index in range(self.slots):
-                    self.receiver.grant(feed, index)
+                self.lend(feed)
+
+    def lend(self, feed: int) -> None:
+        for index in range(self.slots):
+            self.receiver.grant(feed, index)
+
+    def turn(self) -> None:
+        """Make memory for feeds that are new, as the session does; old memory goes when nobody reads it."""
+        turn = self.receiver.turn
+        assert turn is not None
+        memories = [
+            SlotMemory.create(SlotLayout(turn.hello.feeds[at].planes, self.slots), shared=self.shared)
+            for at in turn.positions
+        ]
+        self.receiver.extend(memories)
+        for at, memory in zip(turn.positions, memories, strict=True):
+            if at < len(self.at):
+                self.memories[self.at[at]].close()
+            self.at[at : at + 1] = [len(self.memories)]
+            self.memories.append(memory)
+            self.lend(at)
+        self.turns += 1
 
     def take(self, timeout_s: float = 0.05, grant: bool = True) -> Arrival | None:
         arrival = self.receiver.receive(timeout_s)
         if arrival is not None:
-            got = self.memories[arrival.feed].views(arrival.index)["raw"]
+            assert arrival.info.stream == self.at[arrival.feed]
+            got = self.memories[arrival.info.stream].views(arrival.index)["raw"]
             spec = Spec(got.shape, got.dtype.name)
             if not np.array_equal(got, picture(arrival.info.seq + self.first, spec)):
                 self.wrong.append(arrival.info.seq)
@@ -73,6 +98,8 @@ class Session:
                 self.receiver.grant(arrival.feed, arrival.index, arrival.info.seq, now_ns())
         for feed, index in self.receiver.released():
             self.receiver.grant(feed, index)
+        if self.receiver.turn is not None and self.patient:
+            self.turn()
         return arrival
 
     def until(self, done: Callable[[], Any], timeout_s: float = LONG_S, grant: bool = True) -> None:
@@ -130,13 +157,21 @@ class Pair:
         self.next += 1
         return slot
 
-    def slot(self) -> Any:
+    def slot(self, feed: int | None = None) -> Any:
+        """Return a slot of any feed, or of one."""
         found: list[Any] = []
-        self.both(lambda: found or found.extend(s for s in [self.sender.free()] if s is not None))
+        take = self.sender.free if feed is None else (lambda: self.sender.rings[feed].take())
+        self.both(lambda: found or found.extend(s for s in [take()] if s is not None))
         return found[0]
 
-    def send(self) -> bool:
-        return self.sender.commit(self.fill(self.slot()))
+    def send(self, feed: int | None = None) -> bool:
+        return self.sender.commit(self.fill(self.slot(feed)))
+
+    def extend(self, *streams: Stream, wait: bool = True) -> Any:
+        rings = self.sender.extend([Feed(stream, {"raw": stream.spec}) for stream in streams])
+        if wait:
+            self.both(lambda: self.sender.connected)
+        return rings
 
     def close(self) -> bool:
         acked: list[bool] = []

@@ -16,7 +16,7 @@ from pellucid.terminal import console, say
 
 __all__ = ["run_benchmarks"]
 
-PARTS = ("wire", "path", "bridge", "deconvolution")
+PARTS = ("wire", "path", "remote", "bridge", "deconvolution")
 
 
 def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     quick
         Fewer repetitions: seconds instead of a minute or two.
     only
-        Some of ``wire``, ``path``, ``bridge``, ``deconvolution``.
+        Some of ``wire``, ``path``, ``remote``, ``bridge``, ``deconvolution``.
 
     Raises
     ------
@@ -47,6 +47,10 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
             figures["wire"] = [measure_wire(side, quick) for side in (2048, 512)]
         if "path" in parts:
             figures["path"] = [measure_path(side, quick) for side in (2048, 512)]
+    if "remote" in parts:
+        from pellucid.bench.transport import measure_remote
+
+        figures["remote"] = measure_remote(2048, quick)
     if "bridge" in parts:
         from pellucid.bench.bridge import measure_bridge
 

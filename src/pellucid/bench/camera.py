@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import zmq
@@ -12,9 +14,11 @@ import zmq
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
 from pellucid.wire.copier import Copier
+from pellucid.wire.keys import Curve
 from pellucid.wire.sender import Feed, Sender
 
 FRAMES_IN_TURN = 4
+PHOTONS = 100
 
 
 def _wait_for_turn(i: int, began_ns: int, fps: float) -> None:
@@ -24,10 +28,18 @@ def _wait_for_turn(i: int, began_ns: int, fps: float) -> None:
             time.sleep(left * 1e-9)
 
 
-def ring(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> None:
-    """Send through the shared-memory ring, waiting for room."""
+def ring(endpoint: str, frames: list[np.ndarray], count: int, fps: float, way: dict[str, Any]) -> None:
+    """Send through our wire, waiting for room: through shared memory, or as `way` says."""
     spec = Spec(frames[0].shape, str(frames[0].dtype))
-    sender = Sender(endpoint, [Feed(Stream(spec), {"raw": spec})], mode="lossless")
+    curve = Curve(*way["keys"]) if "keys" in way else None
+    sender = Sender(
+        endpoint,
+        [Feed(Stream(spec), {"raw": spec})],
+        mode="lossless",
+        shared=not way.get("in_band", False),
+        compress=way.get("compress", ""),
+        curve=curve,
+    )
     sender.open(30)
     copier = Copier()
     copier.open()
@@ -61,11 +73,18 @@ def plain(endpoint: str, frames: list[np.ndarray], count: int, fps: float) -> No
 
 
 def main() -> None:
-    """``KIND ENDPOINT SIDE COUNT FPS``."""
-    kind, endpoint, side, count, fps = sys.argv[1:]
-    rng = np.random.default_rng(0)
-    frames = [rng.integers(0, 4096, (int(side), int(side))).astype(np.uint16) for _ in range(FRAMES_IN_TURN)]
-    (ring if kind == "ring" else plain)(endpoint, frames, int(count), float(fps))
+    """``KIND ENDPOINT SIDE COUNT FPS [WAY]``."""
+    kind, endpoint, side, count, fps, *way = sys.argv[1:]
+    rng, shape = np.random.default_rng(0), (int(side), int(side))
+    if way:
+        # What a camera gives in a dim field: photon noise, an offset, two counts for a photon.
+        frames = [(rng.poisson(PHOTONS, shape) * 2 + 100).astype(np.uint16) for _ in range(FRAMES_IN_TURN)]
+    else:
+        frames = [rng.integers(0, 4096, shape).astype(np.uint16) for _ in range(FRAMES_IN_TURN)]
+    if kind == "ring":
+        ring(endpoint, frames, int(count), float(fps), json.loads(way[0]) if way else {})
+    else:
+        plain(endpoint, frames, int(count), float(fps))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from that at which the sender begins to copy it there (with plain pyzmq: at whic
 
 from __future__ import annotations
 
+import json
 import statistics
 import struct
 import subprocess
@@ -16,16 +17,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import zmq
 
+from pellucid.bench.camera import PHOTONS
 from pellucid.config import Config
 from pellucid.ledger import Ledger
 from pellucid.live import make_session
 from pellucid.metrics import now_ns
+from pellucid.terminal import say
+from pellucid.wire.codec import EXTRA, can_unpack, pack
+from pellucid.wire.keys import Curve
 from pellucid.wire.memory import SlotLayout, SlotMemory
 from pellucid.wire.receiver import Receiver
 
-__all__ = ["measure_path", "measure_wire"]
+__all__ = ["measure_path", "measure_remote", "measure_wire"]
 
 _SLOTS = 8
 _PACED_FPS = 50.0
@@ -34,8 +40,12 @@ Round = dict[str, float]
 
 
 @contextmanager
-def _camera(kind: str, endpoint: str, side: int, frames: int, fps: float) -> Iterator[None]:
+def _camera(
+    kind: str, endpoint: str, side: int, frames: int, fps: float, way: dict[str, Any] | None = None
+) -> Iterator[None]:
     command = [sys.executable, "-m", "pellucid.bench.camera", kind, endpoint, str(side), str(frames), str(fps)]
+    if way is not None:
+        command.append(json.dumps(way))
     process = subprocess.Popen(command)
     try:
         yield
@@ -46,10 +56,11 @@ def _camera(kind: str, endpoint: str, side: int, frames: int, fps: float) -> Ite
             process.wait()
 
 
-def _ours(side: int, frames: int, fps: float) -> Round:
-    receiver = Receiver("tcp://127.0.0.1:*")
+def _ours(side: int, frames: int, fps: float, way: dict[str, Any] | None = None, curve: Curve | None = None) -> Round:
+    receiver = Receiver("tcp://127.0.0.1:*", curve=curve)
+    in_band = way is not None and way.get("in_band", False)
     try:
-        with _camera("ring", receiver.endpoint, side, frames, fps):
+        with _camera("ring", receiver.endpoint, side, frames, fps, way):
             hello = receiver.accept(30)
             assert hello is not None
             memory = SlotMemory.create(SlotLayout(hello.feeds[0].planes, _SLOTS), shared=True)
@@ -70,7 +81,7 @@ def _ours(side: int, frames: int, fps: float) -> Round:
                 since_begun.append((now - arrival.info.camera_ns) * 1e-6)
                 since_complete.append((now - arrival.info.sent_ns) * 1e-6)
                 receiver.grant(0, arrival.index)
-            assert receiver.attached, "the sender did not attach to the shared memory"
+            assert receiver.attached != in_band, "the pixels did not go the way that was to be measured"
             assert len(arrived) == frames, (len(arrived), frames)
             memory.close()
     finally:
@@ -162,6 +173,46 @@ def measure_wire(side: int, quick: bool) -> dict[str, Any]:
         "ring_p50_ms_at_50_fps_with_copy": slow["ring"]["p50_ms"],
         "pyzmq_p50_ms_at_50_fps": slow["plain"]["p50_ms"],
     }
+
+
+def measure_remote(side: int, quick: bool) -> list[dict[str, Any]]:
+    """Give the rate of each way that pixels can go to another computer, here over this one's loopback.
+
+    Poisson noise of 100 photons, uint16, frames of side x side; MB/s are of unpacked pixels. A link between two
+    computers bounds what goes in band as well: packed pixels are `packed_to` of their size on it.
+    """
+    server, client = (tuple(key.decode() for key in zmq.curve_keypair()) for _ in range(2))
+    curve = Curve(server[0], server[1], allowed=(client[0],))
+    keys = [*client, server[0]]
+    ways: dict[str, dict[str, Any]] = {
+        "shared memory": {},
+        "in band": {"in_band": True},
+        "lz4": {"in_band": True, "compress": "lz4"},
+        "zstd": {"in_band": True, "compress": "zstd"},
+        "keys": {"in_band": True, "keys": keys},
+        "keys, lz4": {"in_band": True, "keys": keys, "compress": "lz4"},
+        "keys, zstd": {"in_band": True, "keys": keys, "compress": "zstd"},
+    }
+    if not can_unpack("lz4"):
+        say(f'packed pixels: not measured. Type: pip install "pellucid[{EXTRA}]"')
+        ways = {name: way for name, way in ways.items() if "compress" not in way}
+    plane = (np.random.default_rng(0).poisson(PHOTONS, (side, side)) * 2 + 100).astype(np.uint16)
+    frames = (150 if side > 1024 else 2000) // (3 if quick else 1)
+
+    def measured(way: dict[str, Any]) -> Callable[[], Round]:
+        return lambda: _ours(side, frames, 0, way, curve if "keys" in way else None)
+
+    got = _rounds({name: measured(way) for name, way in ways.items()}, 1 if quick else 3)
+    return [
+        {
+            "way": name,
+            "side": side,
+            "MB_per_s": got[name]["gigabytes_per_s"] * 1e3,
+            "frames_per_s": got[name]["frames_per_s"],
+            "packed_to": len(pack(plane, way["compress"])) / plane.nbytes if "compress" in way else 1.0,
+        }
+        for name, way in ways.items()
+    ]
 
 
 def measure_path(side: int, quick: bool) -> dict[str, Any]:

@@ -1,122 +1,279 @@
-"""A PSF out of a file: read, checked, freed of its background, centred."""
+"""A PSF out of a file, made fit for a camera: checked, freed of its background, centred, resampled, cut, positive."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
 
 from pellucid.errors import StageError
+from pellucid.optics.levels import background, peak_pixel, reach_px
+from pellucid.optics.psf_file import Picture, read
+from pellucid.optics.resample import centre_px, cut, nearest_positive, radial_mean, resampled
 
-__all__ = ["centred", "prepared", "read"]
+__all__ = ["Picture", "check", "checked", "fitted", "is_prepared", "prepared", "read", "saturated"]
 
 Image = np.ndarray[Any, Any]
 
+ENERGY = 0.995
+"""Of a measured PSF's light that is kept where it is cut."""
+SAME = 0.005
+"""Steps that differ by less than this share are the same."""
+OFF_PX = 0.05
+"""A centre that lies nearer to the middle of a pixel is left there."""
+RINGING = 0.02
+"""Of the light: if moving a PSF by less than a pixel makes so much negative, it is too sharp for that and stays."""
+LARGEST_PX = 1023
 
-def read(path: Path, where: str) -> Image:
-    """Return the picture in a TIFF, OME-TIFF or NPY file, axes of length 1 removed.
 
-    Parameters
-    ----------
-    path
-        The file.
-    where
-        What names it in messages, such as ``'stage "deconvolve": psf'``.
+def check(image: Image, given: str) -> None:
+    """Refuse what can be no picture of light; copies nothing, so that it serves for large stacks of beads as well.
 
     Raises
     ------
     StageError
-        Where there is no such file, or no picture in it.
+        With what to do.
     """
-    given = f'{where} = "{path}"'
-    kinds = (".tif", ".tiff", ".npy")
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*") if p.suffix.lower() in kinds)[:8]
-        beside = f" In that folder: {', '.join(near)}." if near else ""
-        raise StageError(f"{given}: no such file.{beside} Give a TIFF or NPY, relative to the config's folder")
-    if path.suffix.lower() not in kinds:
-        raise StageError(f"{given}: a PSF file ends in {', '.join(kinds)}; save it as one of these")
-    try:
-        if path.suffix.lower() == ".npy":
-            image = np.load(path, allow_pickle=False)
-        else:
-            import tifffile
+    shape = "x".join(map(str, image.shape)) or "1"
+    if image.ndim not in {2, 3} or min(image.shape[-2:]) < 3:
+        raise StageError(
+            f"{given}: has shape {shape}; a PSF is one grey picture (y, x) of at least 3x3 px,"
+            " or one grey stack (z, y, x). Save one channel and one time point of it"
+        )
+    if image.dtype.kind not in "buif":
+        raise StageError(f"{given}: has type {image.dtype}; give real numbers, such as uint16 or float32")
+    if image.dtype.kind == "f" and (bad := image.size - int(np.count_nonzero(np.isfinite(image)))):
+        share = "nothing but" if bad == image.size else f"{bad} of {image.size} values are"
+        raise StageError(f"{given}: {share} NaN or infinite; a PSF is finite. Try np.nan_to_num(psf)")
+    top = image.max()
+    if top <= 0:
+        what = "only zeros" if not image.any() else f"nothing above 0 (largest value {top:g})"
+        raise StageError(f"{given}: holds {what}; a PSF is light, so its values are 0 or more and some are not 0")
+    if top == image.min():
+        raise StageError(f"{given}: is flat, nothing is above its border; give a picture with the bead inside")
 
-            image = tifffile.imread(path)
-    except Exception as error:  # each reader has its own ways to fail on a broken file
-        raise StageError(f"{given}: cannot be read as an image ({error}); save it again as TIFF or NPY") from None
-    return np.squeeze(np.asarray(image))
+
+def checked(image: Image, given: str) -> Image:
+    """Return a picture that can be a PSF, as float64.
+
+    Raises
+    ------
+    StageError
+        For anything that is none, with what to do.
+    """
+    check(image, given)
+    if count := saturated(image):
+        raise StageError(
+            f"{given}: {count} pixels have the largest value that the camera can give, {image.max()}: the bead is"
+            " saturated, and its peak is lost. Take it again with less light or a shorter exposure"
+        )
+    return image.astype(np.float64)
 
 
-def prepared(image: Image, given: str) -> Image:
-    """Return a PSF that can be used: no background, nothing negative, centred, odd, sum 1.
+def saturated(image: Image) -> int:
+    """Return how many pixels are at the end of the camera's range; 0 where none are, or fewer than 3 (chance)."""
+    if image.dtype.kind not in "ui":
+        return 0
+    top = int(image.max())
+    full = {255, 1023, 4095, 16383, 65535, int(np.iinfo(image.dtype).max)}
+    count = int(np.count_nonzero(image == top)) if top in full else 0
+    return count if count > 2 else 0
 
-    Values that sum to 1 within 0.1% are taken as prepared before and kept. From all others, counts of a
-    camera as a rule, the background is subtracted: of the medians of the four outermost lines the lowest, so
-    that a neighbouring bead at one side does no harm. What is then below 0 becomes 0.
+
+def _sums_to_one(psf: Image) -> bool:
+    return abs(float(psf.sum()) - 1) < 1e-3
+
+
+def is_prepared(psf: Image) -> bool:
+    """Return whether a PSF sums to 1 and has its brightest pixel in the middle of odd sides: it is not moved then."""
+    middle = tuple(n // 2 for n in psf.shape)
+    return _sums_to_one(psf) and all(n % 2 for n in psf.shape) and bool(psf[middle] == psf.max())
+
+
+def fitted(
+    own: Picture,
+    given: str,
+    pixel_um: float | None = None,
+    z_um: float | None = None,
+    planes: int | None = None,
+    *,
+    stack: bool,
+    thickness_um: float | None = None,
+    radial: bool = False,
+    size_px: int | None = None,
+    own_planes: int | None = None,
+) -> Image:
+    """Return a PSF that can be used on a camera's pixels.
+
+    In this order: checked; background subtracted (`background`); centred, between pixels as well, about the point
+    of symmetry (`centre_px`); averaged along circles, if asked for; resampled to the pixel and the planes asked for,
+    where both sizes are known; cut to the size asked for, or to a box that holds 99.5% of its light, with soft edges;
+    made positive
+    (`nearest_positive`); scaled to sum 1. What sums to 1 within 0.1% is taken as prepared before: its background
+    stays, and it is neither cut nor softened. A PSF so sharp that moving it by a part of a pixel
+    would make it ring stays on its pixels, with its brightest one in the middle.
 
     Parameters
     ----------
-    image
-        ``(y, x)``, any real type, any size.
+    own
+        The picture with its own sizes.
     given
         What names it in messages.
+    pixel_um, z_um
+        Of the camera's stream, None where they are not known.
+    planes
+        At most so many.
+    stack
+        A PSF ``(z, y, x)`` is wanted, else ``(y, x)``.
+    thickness_um
+        For a plane out of a stack: see `pellucid.optics.psf.Measured`.
+    radial, size_px, own_planes
+        See there; `own_planes` is ``planes`` there.
 
     Returns
     -------
     numpy.ndarray
-        float32, odd sides, see `centred`.
+        float32, odd sides, sum 1.
 
     Raises
     ------
     StageError
-        For anything that is no 2D PSF.
+        For a picture that is no such PSF.
     """
-    if image.ndim == 3:
-        raise StageError(
-            f"{given}: a 3D PSF of shape {'x'.join(map(str, image.shape))}; stacks come later. Planes need a 2D"
-            " PSF: give its plane in focus, psf[psf.shape[0] // 2], or its mean over z, psf.mean(0)"
-        )
-    if image.ndim != 2:
-        shape = "x".join(map(str, image.shape)) or "1"
-        raise StageError(f"{given}: has shape {shape}; a PSF is one grey picture (y, x) of at least 3x3")
-    if image.dtype.kind not in "buif":
-        raise StageError(f"{given}: has type {image.dtype}; give real numbers, such as uint16 or float32")
-    psf = image.astype(np.float64)
-    if not np.isfinite(psf).all():
-        bad = np.count_nonzero(~np.isfinite(psf))
-        share = "nothing but" if bad == psf.size else f"{bad} of {psf.size} values are"
-        raise StageError(f"{given}: {share} NaN or infinite; a PSF is finite. Try np.nan_to_num(psf)")
-    if psf.max() <= 0:
-        what = "only zeros" if not psf.any() else f"nothing above 0 (largest value {psf.max():g})"
-        raise StageError(f"{given}: holds {what}; a PSF is light, so its values are 0 or more and some are not 0")
-    if min(psf.shape) > 2 and abs(psf.sum() - 1) > 1e-3:
-        psf -= min(np.median(line) for line in (psf[0], psf[-1], psf[:, 0], psf[:, -1]))
-    np.maximum(psf, 0, out=psf)
+    psf = checked(own.values, given)
+    _dimensions(psf, own, given, z_um, stack=stack, thickness_um=thickness_um)
+    before = _sums_to_one(psf)
+    if not before:
+        psf -= background(psf)
+        if psf.sum() <= 0:
+            psf = np.maximum(psf, 0)
+    lateral = _ratio(pixel_um, own.pixel_um, given, "pixel_um")
+    axial = _ratio(z_um, own.z_um, given, "z_um") if stack else 1.0
+    ratios = (axial, lateral, lateral)[-psf.ndim :]
+    psf = _centred(psf)
+    asked = (own_planes, size_px, size_px)[-psf.ndim :]
+    if not before:
+        full = tuple(n // 2 for n in psf.shape)
+        held = reach_px(psf, ENERGY)  # the soft edge comes beyond it, where there is room
+        reach = tuple(f if n else min(f, r + max(1, r // 8)) for n, r, f in zip(asked, held, full, strict=True))
+        psf = cut(psf, reach, [psf.ndim == 2 or axis > 0 or reach[0] < full[0] for axis in range(psf.ndim)])
+    if radial:
+        psf = radial_mean(psf)
+    if psf.ndim == 3 and not stack:
+        psf, ratios, asked = _slab(psf, thickness_um, own.z_um, before), ratios[1:], asked[1:]
+    psf = _on_steps(psf, ratios, given)
+    if any(asked):
+        reach = tuple(n // 2 if wanted is None else wanted // 2 for n, wanted in zip(psf.shape, asked, strict=True))
+        psf = cut(psf, reach, [r < n // 2 for r, n in zip(reach, psf.shape, strict=True)])
+    if stack and planes is not None and psf.shape[0] > planes:
+        psf = cut(psf, (max(0, (planes - 1) // 2), *(n // 2 for n in psf.shape[1:])), (planes > 4, False, False))
+    psf = nearest_positive(psf)
+    psf = _without_dark_borders(psf)
     if psf.sum() <= 0:
         raise StageError(f"{given}: is flat, nothing is above its border; give a picture with the bead inside")
-    psf = centred(psf)
     return np.asarray(psf / psf.sum(), np.float32)
 
 
-def centred(psf: Image) -> Image:
-    """Return `psf` in an odd frame whose middle is its brightest pixel.
+def prepared(image: Image, given: str) -> Image:
+    """Return a plane's PSF on its own pixels; see `fitted`."""
+    return fitted(Picture(np.squeeze(image)), given, stack=False)
 
-    The brightest pixel is looked for after smoothing with (1, 2, 1) / 4 along each axis, so that one hot pixel
-    does not win. Zeros are put round the picture until that pixel is the middle, and lines that are then zero
-    on both sides are taken off again: no light is lost and nothing is interpolated. So a PSF that lies between
-    two pixels, as symmetrical ones of even size do, keeps its shift of half a pixel and gets no other.
-    """
-    smooth = np.pad(np.asarray(psf, np.float64), 1)
-    for axis in (0, 1):
-        smooth = 2 * smooth + np.roll(smooth, 1, axis) + np.roll(smooth, -1, axis)
-    peak = np.unravel_index(np.argmax(smooth[1:-1, 1:-1]), psf.shape)
-    pads, keep = [], []
-    for axis, (at, n) in enumerate(zip(peak, psf.shape, strict=True)):
-        lit = np.flatnonzero(psf.any(axis=1 - axis))
-        reach = int(max(at - lit[0], lit[-1] - at, 1))
-        half = int(max(at, n - 1 - at, 1))
-        pads.append((half - int(at), half - (n - 1 - int(at))))
-        keep.append(slice(half - reach, half + reach + 1))
-    return np.asarray(np.pad(psf, pads)[tuple(keep)])
+
+def _dimensions(
+    psf: Image, own: Picture, given: str, z_um: float | None, *, stack: bool, thickness_um: float | None
+) -> None:
+    shape = "x".join(map(str, psf.shape))
+    if stack and psf.ndim == 2:
+        raise StageError(
+            f"{given}: one plane of {shape} px, and a stack is to be restored; give a PSF with planes (z, y, x),"
+            ' or model one: psf = { kind = "vectorial", na = 1.2, wavelength_nm = 520, index = 1.33 }'
+        )
+    if stack and z_um is not None and own.z_um is None:
+        raise StageError(
+            f"{given}: does not tell how far apart its planes are (the frames' are {z_um:g} um)."
+            " Add z_um = 0.1 (micrometres, those of the file) to the table of psf"
+        )
+    if psf.ndim == 3 and not stack:
+        if thickness_um is None:
+            raise StageError(
+                f"{given}: a 3D PSF of shape {shape}, and planes are to be restored. Add thickness_um = 0 for its"
+                " plane in focus (thin specimens) or thickness_um = 2.5 for its mean over so thick a specimen"
+            )
+        if thickness_um > 0 and own.z_um is None:
+            raise StageError(
+                f"{given}: thickness_um = {thickness_um:g} needs the distance of the planes, and the file does not tell"
+                " it. Add z_um = 0.1 (micrometres) to the table of psf"
+            )
+
+
+def _ratio(wanted: float | None, own: float | None, given: str, key: str) -> float:
+    """Return the new step over the old one; 1 where one of them is not known or both are the same."""
+    if wanted is None or own is None or abs(wanted / own - 1) < SAME:
+        return 1.0
+    ratio = wanted / own
+    if not 0.05 <= ratio <= 20:
+        raise StageError(
+            f"{given}: has {key} = {own:g} and the frames {wanted:g}; a PSF can be resampled by a factor of 20 at most."
+            f" Mend {key} (micrometres in the specimen) in the table of psf or of the source"
+        )
+    return ratio
+
+
+def _centred(psf: Image) -> Image:
+    """Return `psf` with its centre in the middle pixel of an odd frame that holds all of it."""
+    peak = peak_pixel(psf)
+    centre = tuple(float(n // 2) for n in psf.shape) if is_prepared(psf) else centre_px(psf)
+    if any(abs(c - p) > max(2.0, n / 4) for c, p, n in zip(centre, peak, psf.shape, strict=True)):
+        centre = tuple(map(float, peak))  # two beads, say: the brighter one
+    centre = tuple(float(round(c)) if abs(c - round(c)) < OFF_PX else c for c in centre)
+    same, points = (1.0,) * psf.ndim, (False,) * psf.ndim
+    moved = resampled(psf, centre, _sizes(psf.shape, centre, same), same, points)
+    negative = np.minimum(moved, 0).sum() - np.minimum(psf, 0).sum()
+    if -negative > RINGING * abs(psf.sum()):
+        centre = tuple(map(float, peak))
+        moved = resampled(psf, centre, _sizes(psf.shape, centre, same), same, points)
+    return moved
+
+
+def _on_steps(psf: Image, ratios: tuple[float, ...], given: str) -> Image:
+    """Resample a centred PSF to other pixels and planes."""
+    if all(r == 1 for r in ratios):
+        return psf
+    centre = tuple(float(n // 2) for n in psf.shape)
+    sizes = _sizes(psf.shape, centre, ratios)
+    if max(sizes[-2:]) > LARGEST_PX:
+        raise StageError(
+            f"{given}: on the frames' pixels it would be {'x'.join(map(str, sizes))}; at most {LARGEST_PX} px are"
+            " possible. Give a smaller cut of the file, or mend pixel_um"
+        )
+    return resampled(psf, centre, sizes, ratios, (False, True, True)[-psf.ndim :])
+
+
+def _sizes(shape: tuple[int, ...], centre: tuple[float, ...], ratios: tuple[float, ...]) -> tuple[int, ...]:
+    """Return odd sides that reach, from the centre, to the farther border."""
+    return tuple(
+        2 * math.floor(max(c, n - 1 - c) / ratio + 0.25) + 1 for n, c, ratio in zip(shape, centre, ratios, strict=True)
+    )
+
+
+def _slab(psf: Image, thickness_um: float | None, z_um: float | None, before: bool) -> Image:
+    """Return the mean over the planes within a specimen; planes at its faces count in part."""
+    middle = psf.shape[0] // 2
+    if not thickness_um:
+        plane = psf[middle]
+    else:
+        assert z_um is not None
+        inside = np.clip(thickness_um / (2 * z_um) + 0.5 - abs(np.arange(psf.shape[0]) - middle), 0, 1)
+        plane = np.tensordot(inside / inside.sum(), psf, 1)
+    return np.asarray(plane / plane.sum() if before else plane)
+
+
+def _without_dark_borders(psf: Image) -> Image:
+    """Take off planes and lines that are 0 on both sides."""
+    reach = []
+    for axis in range(psf.ndim):
+        lit = np.flatnonzero(psf.any(axis=tuple(a for a in range(psf.ndim) if a != axis)))
+        middle = psf.shape[axis] // 2
+        reach.append(max(int(abs(lit - middle).max()) if lit.size else 0, int(axis >= psf.ndim - 2)))
+    return cut(psf, reach, [False] * psf.ndim)

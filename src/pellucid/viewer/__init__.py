@@ -8,10 +8,15 @@ of either side cost the other nothing.
 
     __main__.py   the process: receiver, window, and the pipe to the session that started it
     newest.py     drains the wire to the newest frame and gives every slot back
+    note.py       what frames tell beside their pictures: reasons, places, what did not arrive
+    names.py      what streams and places are called
     contrast.py   display limits that are fixed or follow the picture slowly
-    panes.py      vispy: one texture and one camera a plane, the cameras linked
-    overlay.py    Qt: what is written over the panes (titles, limits, scale bar, help)
-    bars.py       Qt: title, state and figures above and below them
+    layout.py     where panes lie
+    pane.py       vispy: the textures and the camera of one plane
+    panes.py      vispy: all of them on one canvas, zoomed together
+    shown.py      a pane with its contrast, and what is written over it
+    overlay.py    Qt: writes it (titles, limits, places, scale bar, help)
+    bars.py       Qt: title, state, losses and figures above and below
     window.py     Qt: the window around it all, and its keys
     look.py       colours and type
 """

@@ -10,11 +10,16 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QApplication
 
+from pellucid.errors import WireError
+from pellucid.protocols import FrameInfo
 from pellucid.viewer.newest import Newest
+from pellucid.viewer.note import read_note
 from pellucid.viewer.window import Look, ViewerWindow
 from pellucid.wire.receiver import Receiver
 
@@ -31,13 +36,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this window in its turn
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = QApplication(sys.argv[:1])
-    receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]))
+    receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]), turns=True)
     print(receiver.endpoint, flush=True)
     hello = receiver.accept(WAIT_S)
     if hello is None:
         receiver.close()
         return 1
-    newest = Newest(receiver, hello)
+    newest = Newest(receiver, hello, lambda places: window.put(places, newest.streams, newest.planes))
     look = Look(title=told["title"], size=tuple(told["size"]), contrast=told["contrast"])
     window = ViewerWindow(newest.streams, newest.planes, look, on_drawn=newest.drawn, on_closed=app.quit)
     window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)
@@ -51,9 +56,18 @@ def main() -> int:
     leave.setSingleShot(True)
     leave.timeout.connect(window.close)
 
+    def show(position: int, planes: dict[str, np.ndarray[Any, Any]], info: FrameInfo) -> None:
+        window.show_frame(position, planes, info, read_note(info.where))
+
     def tick() -> None:
         nonlocal over
-        newest.look(window.show_frame)
+        try:
+            newest.look(show)
+        except WireError as error:  # no memory for streams that begin now; the session tells the reason
+            timer.stop()
+            print(error, file=sys.stderr, flush=True)
+            app.exit(1)
+            return
         if newest.over != over:
             over = newest.over
             if receiver.state == "ended":
@@ -68,10 +82,10 @@ def main() -> int:
     timer.timeout.connect(tick)
     timer.start(LOOK_MS)
     window.show()
-    app.exec()
+    code = app.exec()
     timer.stop()
     newest.close()
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The lines above and below the panes: title and state, figures and cursor."""
+"""The lines above and below the panes: title and state, what did not arrive, figures and cursor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,34 @@ class Bars:
     Attributes
     ----------
     header, footer : QFrame
+    losses : QLabel
+        What did not arrive; not there as long as nothing is missing.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self) -> None:
+        self._title = _label("", "title")
         self._state = _label("", "state")
         self._rate, self._frame, self._latency = _label(""), _label(""), _label("")
         self._zoom, self._pixel = _label("", "muted"), _label("", "muted")
         for label, width in ((self._frame, 120), (self._rate, 110)):
             label.setMinimumWidth(width)  # figures that change in length must not push their neighbours about
         hint = _label("? keys", "muted")
-        self.header = _bar("header", 40, [_label(title, "title"), None, self._state])
+        self.losses = _label("", "losses")
+        self.losses.setWordWrap(True)
+        self.losses.setMinimumWidth(1)
+        self.losses.setIndent(0)
+        self.losses.hide()
+        self.header = _bar("header", 40, [self._title, None, self._state])
         self.footer = _bar("footer", 30, [self._frame, self._rate, self._latency, None, self._pixel, self._zoom, hint])
+
+    def set_title(self, title: str) -> None:
+        """Write the title."""
+        self._title.setText(title)
+
+    def set_losses(self, text: str) -> None:
+        """Say what did not arrive, in red; empty for nothing."""
+        self.losses.setText(text)
+        self.losses.setVisible(bool(text))
 
     @property
     def state(self) -> str:
@@ -50,9 +67,10 @@ class Bars:
         self._rate.setText(f"{per_s:.1f} frames/s")
         self._latency.setText("" if late_ms is None else f"latency {late_ms:.1f} ms  (median, camera to drawn)")
 
-    def set_cursor(self, at: tuple[float, float] | None, values: Sequence[float]) -> None:
+    def set_cursor(self, at: tuple[float, float] | None, planes: Sequence[Sequence[float]]) -> None:
         """Write where the cursor is, in pixels of the raw plane, and what the planes hold there."""
-        texts = [f"x {int(at[0])}  y {int(at[1])}", *(f"{value:.6g}" for value in values)] if at else []
+        values = (" ".join(f"{value:.6g}" for value in plane) for plane in planes if plane)
+        texts = [f"x {int(at[0])}  y {int(at[1])}", *values] if at else []
         self._pixel.setText("   ".join(texts))
 
     def set_zoom(self, zoom: float) -> None:

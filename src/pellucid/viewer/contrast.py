@@ -26,12 +26,12 @@ def subsample(plane: np.ndarray[Any, Any], at_most: int = 32_768) -> np.ndarray[
     Parameters
     ----------
     plane
-        ``(y, x)``; left as it is, and not referred to by the result.
+        ``(y, x)``, or ``(3, y, x)`` of a colour picture; left as it is, and not referred to by the result.
     at_most
         How many values are enough: the 99.9th percentile of 32,768 rests on 33 of them.
     """
     step = max(1, math.ceil(math.sqrt(plane.size / at_most)))
-    values: np.ndarray[Any, Any] = plane[::step, ::step].flatten()
+    values: np.ndarray[Any, Any] = plane[..., ::step, ::step].flatten()
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values
 
 
@@ -43,7 +43,7 @@ class Contrast:
     given
         ``"auto"`` or ``[low, high]``.
     low, high
-        Percentiles that automatic limits aim at.
+        Percentiles that automatic limits aim at; `low` None for black at zero.
     tau_s
         Time constant of the approach, in seconds; the first picture is taken over at once.
 
@@ -54,7 +54,7 @@ class Contrast:
         ``(low, high)`` with ``low < high``; None until the first picture, where they are automatic.
     """
 
-    def __init__(self, given: Given, low: float = 0.1, high: float = 99.9, tau_s: float = 1.5) -> None:
+    def __init__(self, given: Given, low: float | None = 0.1, high: float = 99.9, tau_s: float = 1.5) -> None:
         self.auto = isinstance(given, str)
         self._given: tuple[float, float] | None = None
         if not isinstance(given, str):
@@ -76,9 +76,12 @@ class Contrast:
             On the clock of `pellucid.metrics`.
         """
         self._sample = sample
-        if not self.auto or sample.size == 0:
+        held = not self.auto and self.limits is not None
+        if held or sample.size == 0:
             return False
-        low, high = (float(v) for v in np.percentile(sample, self._percentiles))
+        percentile, highest = self._percentiles
+        low, high = (float(v) for v in np.percentile(sample, (percentile or 0.0, highest)))
+        low = 0.0 if percentile is None else low
         before = self.limits
         if before is None or not self._learnt_ns:
             self.limits = _apart(low, high)
@@ -87,6 +90,11 @@ class Contrast:
             self.limits = _apart(before[0] + (low - before[0]) * part, before[1] + (high - before[1]) * part)
         self._learnt_ns = max(now_ns, 1)
         return self.limits != before
+
+    def restart(self) -> None:
+        """Take the next picture over at once: it is of something else."""
+        self._learnt_ns = 0
+        self._sample = None
 
     def switch(self) -> None:
         """Automatic on or off; off returns to the given limits, or holds the present ones where none were given."""
@@ -99,9 +107,14 @@ class Contrast:
             self.limits = self._given
 
 
-def contrast_for(given: Given | Mapping[str, Given], plane: str) -> Contrast:
-    """Return the contrast of a plane from one value for all planes or a table; a plane left out is automatic."""
-    return Contrast(given.get(plane, "auto") if isinstance(given, Mapping) else given)
+def contrast_for(given: Given | Mapping[str, Given], plane: str, *, is_colour: bool = False) -> Contrast:
+    """Return the contrast of a plane from one value for all planes or a table; a plane left out is automatic.
+
+    Of a colour picture only the upper limit follows, for all colours alike, and black is zero: another black would
+    give other hues.
+    """
+    wanted = given.get(plane, "auto") if isinstance(given, Mapping) else given
+    return Contrast(wanted, low=None) if is_colour else Contrast(wanted)
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:

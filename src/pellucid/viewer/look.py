@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ACCENT", "BACK", "BAR", "LINE", "MUTED", "PANE", "STYLE", "TEXT", "WARN"]
+__all__ = ["ACCENT", "BACK", "BAR", "LINE", "LOSS", "MUTED", "PANE", "STYLE", "TEXT", "WARN"]
 
 BACK = "#0b0d10"
 PANE = "#000000"
@@ -12,6 +12,7 @@ TEXT = "#dfe4ea"
 MUTED = "#8b96a3"
 ACCENT = "#6cc3b8"
 WARN = "#e6aa5c"
+LOSS = "#ff7a70"
 
 FONT = '"Inter", "Segoe UI", "SF Pro Text", "Helvetica Neue", "Noto Sans", "DejaVu Sans"'
 
@@ -23,6 +24,8 @@ QFrame#footer {{ border-top: 1px solid {LINE}; }}
 QLabel {{ color: {TEXT}; font-family: {FONT}; font-size: 12px; background: transparent; }}
 QLabel#title {{ font-size: 14px; font-weight: 600; }}
 QLabel#muted {{ color: {MUTED}; }}
+QLabel#losses {{ color: {LOSS}; background: #35100f; border-top: 1px solid #5c1a17; }}
+QLabel#losses {{ padding: 5px 14px; font-weight: 600; }}
 QLabel#state {{ border-radius: 9px; padding: 2px 10px; font-size: 12px; }}
 QLabel#state[mood="good"] {{ color: {ACCENT}; background: #16302d; }}
 QLabel#state[mood="warn"] {{ color: {WARN}; background: #38290f; }}

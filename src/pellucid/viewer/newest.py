@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.protocols import FrameInfo, Spec
+from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.wire.feed import Feed
 from pellucid.wire.handshake import Hello
 from pellucid.wire.memory import SlotLayout, SlotMemory
 from pellucid.wire.receiver import Arrival, Receiver
+from pellucid.wire.run import Turn
 
 __all__ = ["WHY", "Newest"]
 
@@ -24,7 +26,7 @@ SLOTS = 4
 class _Account:
     """What does not arrive here is no loss: the session's ledger has it."""
 
-    def missing(self, first: int, count: int, state: str, where: str) -> None:
+    def missing(self, first: int, count: int, state: str, where: str, stream: int = -1) -> None:
         """Leave frames to the session that it had no slot for."""
 
     def told(self, produced: int, complete: bool = True) -> None:
@@ -40,24 +42,62 @@ class Newest:
     Parameters
     ----------
     receiver
-        Has accepted a sender.
+        Has accepted a sender. With ``turns = True`` streams may begin and change while it runs.
     hello
         What it accepted.
+    on_turn
+        Called within `look` with the places in `streams` and `planes` that are new or have changed, before the
+        first frame of them is shown and after the last of what was there. An array that was shown stays readable
+        as long as somebody has it.
+
+    Attributes
+    ----------
+    streams : tuple of Stream
+        What is shown now; a stream that replaces another has its place, and its index is that place.
+    planes : tuple of dict of str to Spec
+        Of each stream.
     """
 
-    def __init__(self, receiver: Receiver, hello: Hello) -> None:
+    def __init__(
+        self, receiver: Receiver, hello: Hello, on_turn: Callable[[tuple[int, ...]], None] = lambda places: None
+    ) -> None:
         self._receiver = receiver
-        self.streams = tuple(replace(feed.stream, index=i) for i, feed in enumerate(hello.feeds))
-        self.planes: tuple[dict[str, Spec], ...] = tuple(
-            {name: spec for name, spec in feed.planes.items() if name != WHY} for feed in hello.feeds
-        )
-        self._memories = [SlotMemory.create(SlotLayout(feed.planes, SLOTS), shared=True) for feed in hello.feeds]
-        self._views = [[memory.views(i) for i in range(SLOTS)] for memory in self._memories]
-        self._waiting: list[dict[str, Arrival]] = [{} for _ in self._memories]
+        self._on_turn = on_turn
+        self.streams: tuple[Stream, ...] = ()
+        self.planes: tuple[dict[str, Spec], ...] = ()
+        self._memories: list[SlotMemory] = []
+        self._views: list[list[dict[str, np.ndarray[Any, Any]]]] = []
+        self._waiting: list[dict[str, Arrival]] = []
+        self._retired: list[SlotMemory] = []
+        for place, feed in enumerate(hello.feeds):
+            self._put(place, feed)
         receiver.welcome(self._memories, _Account())
-        for feed in range(len(self._memories)):
-            for index in range(SLOTS):
-                receiver.grant(feed, index)
+        for place in range(len(self._memories)):
+            self._lend(place)
+
+    def _put(self, place: int, feed: Feed) -> None:
+        """Make memory for a feed, behind the last or in the place of another."""
+        stream = replace(feed.stream, index=place, replaces=None)
+        planes = {name: spec for name, spec in feed.planes.items() if name != WHY}
+        memory = SlotMemory.create(SlotLayout(feed.planes, SLOTS), shared=True)
+        self._retired += self._memories[place : place + 1]  # its pixels may still be on their way to the screen
+        self.streams = (*self.streams[:place], stream, *self.streams[place + 1 :])
+        self.planes = (*self.planes[:place], planes, *self.planes[place + 1 :])
+        self._memories[place : place + 1] = [memory]
+        self._views[place : place + 1] = [[memory.views(i) for i in range(SLOTS)]]
+        self._waiting[place : place + 1] = [{}]
+
+    def _lend(self, place: int) -> None:
+        for index in range(SLOTS):
+            self._receiver.grant(place, index)
+
+    def _turn(self, turn: Turn) -> None:
+        for place in turn.positions:
+            self._put(place, turn.hello.feeds[place])
+        self._on_turn(turn.positions)
+        self._receiver.extend([self._memories[place] for place in turn.positions], turn.positions)
+        for place in turn.positions:
+            self._lend(place)
 
     @property
     def over(self) -> str:
@@ -90,6 +130,8 @@ class Newest:
                 arrival.info.where = bytes(views[WHY]).split(b"\0", 1)[0].decode(errors="replace")
             names = [name for name in arrival.ready if waiting.get(name) is arrival]
             show(arrival.feed, {name: views[name] for name in names if name != WHY}, arrival.info)
+        if self._receiver.turn is not None:
+            self._turn(self._receiver.turn)
 
     def drawn(self, at_ns: int) -> None:
         """Give back what has been drawn, with the time."""
@@ -97,11 +139,14 @@ class Newest:
             for arrival in _each(waiting.values()):
                 self._receiver.grant(arrival.feed, arrival.index, arrival.info.seq, at_ns)
             waiting.clear()
+        for memory in self._retired:
+            memory.close()
+        self._retired.clear()
 
     def close(self) -> None:
         """Give the memory back."""
         self._views.clear()
-        for memory in self._memories:
+        for memory in (*self._memories, *self._retired):
             memory.close()
         self._receiver.close()
 

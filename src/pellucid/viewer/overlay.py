@@ -1,4 +1,4 @@
-"""What is written over the panes: names, limits, scale bar, the notice that a plane is missing, the keys."""
+"""What is written over the panes: names, limits, places, scale bars, why a plane is missing, the keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ KEYS = (
     ("drag", "move"),
     ("wheel, right drag", "zoom"),
     ("F, space", "fit"),
+    ("double click", "one stream alone, or all again"),
     ("A", "automatic contrast on or off"),
+    ("T", "names and scale bars on or off"),
     ("H, ?", "this list"),
     ("Q, Esc", "close; the run goes on"),
 )
@@ -39,6 +41,8 @@ class Caption:
         Said in the middle, over a darkened pane.
     accent
         Is this a computed plane?
+    taken
+        Where in its experiment the frame was taken.
     """
 
     place: tuple[float, float, float, float]
@@ -47,6 +51,7 @@ class Caption:
     um: float | None = None
     notice: str = ""
     accent: bool = False
+    taken: str = ""
 
 
 class Overlay(QWidget):
@@ -57,7 +62,7 @@ class Overlay(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self.captions: list[Caption] = []
-        self.help = False
+        self.texts, self.help = True, False
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw everything; runs when something written here changed, not for every frame."""
@@ -68,8 +73,9 @@ class Overlay(QWidget):
             painter.setClipRect(place)
             if caption.notice:
                 self._notice(painter, place, caption.notice)
-            self._title(painter, place, caption)
-            if caption.um:
+            if self.texts:
+                self._title(painter, place, caption)
+            if self.texts and caption.um:
                 self._scale_bar(painter, place, caption.um)
         painter.setClipping(False)
         if self.help:
@@ -78,24 +84,33 @@ class Overlay(QWidget):
 
     def _title(self, painter: QPainter, place: QRectF, caption: Caption) -> None:
         strong, small = _font(13, QFont.Weight.DemiBold), _font(11)
-        left = QFontMetricsF(strong).horizontalAdvance(caption.name)
-        right = QFontMetricsF(small).horizontalAdvance(caption.detail)
-        tag = QRectF(place.left() + 10, place.top() + 10, left + (right + 10 if right else 0) + 20, 26)
-        _plate(painter, tag, 180)
-        inside = tag.adjusted(10, 0, -10, 0)
+        room = max(0.0, place.width() - 40)
+        if QFontMetricsF(strong).horizontalAdvance(caption.name) > room:
+            strong = _font(11, QFont.Weight.DemiBold)
+        wide, narrow = QFontMetricsF(strong), QFontMetricsF(small)
+        name = wide.elidedText(caption.name, Qt.TextElideMode.ElideMiddle, room)  # the end tells raw from restored
+        taken = narrow.elidedText(caption.taken, Qt.TextElideMode.ElideRight, room)
+        left, right = wide.horizontalAdvance(name), narrow.horizontalAdvance(caption.detail)
+        detail = caption.detail if left + 10 + right <= room else ""  # of a small pane the name is worth more
+        across = max(left + (right + 10 if detail else 0), narrow.horizontalAdvance(taken))
+        tag = QRectF(place.left() + 10, place.top() + 10, across + 20, 42 if taken else 26)
+        _plate(painter, tag, 220)
+        inside = QRectF(tag.left() + 10, tag.top(), across, 26)
         painter.setFont(strong)
         painter.setPen(QColor(look.ACCENT if caption.accent else look.TEXT))
-        painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, caption.name)
+        painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, name)
         painter.setFont(small)
         painter.setPen(QColor(look.MUTED))
-        painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight, caption.detail)
+        painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight, detail)
+        painter.setPen(QColor(look.TEXT))
+        painter.drawText(inside.translated(0, 18), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, taken)
 
     def _scale_bar(self, painter: QPainter, place: QRectF, um: float) -> None:
         length_um, label = scale_bar_um(um * place.width() * 0.28)
         width, font = length_um / um, _font(11)
         plate = QRectF(0, 0, max(width, QFontMetricsF(font).horizontalAdvance(label)) + 20, 32)
         plate.moveBottomRight(QPointF(place.right() - 10, place.bottom() - 10))
-        _plate(painter, plate, 150)
+        _plate(painter, plate, 200)
         painter.setFont(font)
         painter.setPen(QColor(look.TEXT))
         painter.drawText(plate.adjusted(0, 3, 0, -12), Qt.AlignmentFlag.AlignCenter, label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,22 @@ from PySide6.QtGui import QCloseEvent, QKeyEvent, QMouseEvent, QPalette, QShowEv
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from pellucid.metrics import now_ns
-from pellucid.protocols import RAW, FrameInfo, Spec, Stream
+from pellucid.protocols import FrameInfo, Spec, Stream
 from pellucid.viewer import look
 from pellucid.viewer.bars import Bars
-from pellucid.viewer.contrast import Contrast, Given, contrast_for, subsample
-from pellucid.viewer.overlay import Caption, Overlay
-from pellucid.viewer.panes import Pane, Panes
+from pellucid.viewer.contrast import Given, contrast_for
+from pellucid.viewer.names import names_of, title_of
+from pellucid.viewer.note import Losses, Note, told_losses
+from pellucid.viewer.overlay import Overlay
+from pellucid.viewer.pane import Pane
+from pellucid.viewer.panes import Panes
+from pellucid.viewer.shown import Shown
 
 __all__ = ["Look", "ViewerWindow"]
 
-LEARN_NS = 150_000_000
 WRITE_MS = 250
-HOLD_NS = 700_000_000
-"""A plane that is missing for less than this keeps its last picture: single frames that skip do not flicker."""
-
-
-@dataclass(slots=True)
-class _Shown:
-    """What the window knows of one pane beyond its picture."""
-
-    contrast: Contrast
-    learnt_ns: int = 0
-    seen_ns: int = 0
-    notice: str = ""
-    value: float | None = None
+SMALL = 300
+"""Logical pixels across a pane, below which only the first plane of a stream has a scale bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class Look:
 
 
 class ViewerWindow(QWidget):
-    """Raw and restored planes side by side.
+    """The planes of every stream side by side.
 
     Parameters
     ----------
@@ -85,11 +77,15 @@ class ViewerWindow(QWidget):
     ) -> None:
         super().__init__()
         self._on_drawn, self._on_closed = on_drawn, on_closed
+        self._look = look_
+        self._streams: list[Stream] = []
+        self._rows: list[list[Shown]] = []
         self._infos: dict[int, FrameInfo] = {}
         self._fresh: FrameInfo | None = None
         self._drawn_ns: deque[int] = deque(maxlen=240)
         self._late_ns: deque[int] = deque(maxlen=240)
         self._cursor: tuple[float, float] | None = None
+        self._losses: Losses | None = None
         self._ended = ""
         self.screenshot: Path | None = None
 
@@ -99,24 +95,17 @@ class ViewerWindow(QWidget):
         palette = self.palette()
         palette.setColor(QPalette.ColorRole.Window, look.BACK)
         self.setPalette(palette)
-        # Streams are told apart by their channels, or by their cameras where the channel is one.
-        self._named = {s.index: s.channel if len({t.channel for t in streams}) > 1 else s.camera for s in streams}
-        title = look_.title or "  |  ".join(" · ".join(dict.fromkeys((s.camera, s.channel))) for s in streams)
-        self.setWindowTitle(f"{title} - pellucid")
 
-        self.panes = Panes(streams, planes, self._drawn, self._write_over)
-        self._shown = {pane: _Shown(contrast_for(look_.contrast, pane.plane)) for pane in self.panes.panes}
-        for pane, shown in self._shown.items():
-            if shown.contrast.limits:
-                self.panes.set_limits(pane, shown.contrast.limits)
+        self.panes = Panes(self._drawn, self._write_over)
         canvas = self.panes.canvas.native
         canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
-        self.bars = Bars(title)
+        self.bars = Bars()
         self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.put(range(len(streams)), streams, planes)
         self.resize(*look_.size)
 
         self._slow = QTimer(self)
@@ -129,62 +118,93 @@ class ViewerWindow(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.bars.header)
         layout.addWidget(canvas, 1)
+        layout.addWidget(self.bars.losses)
         layout.addWidget(self.bars.footer)
         self.bars.set_state("idle", "waiting for frames")
 
-    def show_frame(self, stream: int, planes: Mapping[str, np.ndarray[Any, Any]], info: FrameInfo) -> None:
+    @property
+    def shown(self) -> list[Shown]:
+        """What is shown, in the order of the panes."""
+        return [shown for row in self._rows for shown in row]
+
+    def put(self, positions: Iterable[int], streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]]) -> None:
+        """Show other streams from now on; nothing of those that they replace stays.
+
+        Parameters
+        ----------
+        positions
+            Of those in `streams` that are new or others than before, ascending.
+        streams, planes
+            All of them.
+        """
+        self._streams = list(streams)
+        for position in positions:
+            before = self._rows[position] if position < len(self._rows) else []
+            known = {(shown.pane.plane, shown.pane.spec.dtype): shown.contrast for shown in before}
+            row = []
+            for pane in self.panes.put(position, streams[position], planes[position]):
+                contrast = known.get((pane.plane, pane.spec.dtype))
+                if contrast is None:
+                    contrast = contrast_for(self._look.contrast, pane.plane, is_colour=pane.spec.is_colour)
+                else:
+                    contrast.restart()  # the same camera sees another part of the specimen
+                row.append(Shown(pane, contrast, ""))
+            self._rows[position : position + 1] = [row]
+            self._infos.pop(position, None)
+        self._fresh = None
+        names = names_of(streams)
+        for shown in self.shown:
+            name = names[shown.pane.position]
+            shown.name = f"{name}  {shown.pane.plane}" if name else shown.pane.plane
+        title = self._look.title or title_of(streams)
+        self.setWindowTitle(f"{title} - pellucid")
+        self.bars.set_title(title)
+        self._write_over()
+
+    def show_frame(
+        self, position: int, planes: Mapping[str, np.ndarray[Any, Any]], info: FrameInfo, note: Note | None = None
+    ) -> None:
         """Draw a frame next; its pixels are read until `on_drawn` is called.
 
         Parameters
         ----------
-        stream
-            Index of its stream.
+        position
+            Of its stream.
         planes
             The planes to draw; a pane whose plane is not here says why after a moment, unless a newer frame has
-            brought it.
+            brought it. Without any this is a word about what did not arrive, and no frame.
         info
-            Of the frame; `state` and `where` tell why a plane is missing.
+            Of the frame.
+        note
+            What else is told of it.
         """
+        note = note or Note()
+        if note.losses is not None and note.losses != self._losses:
+            self._losses = note.losses
+            self._write_losses()
+        if not planes:
+            return
         now = now_ns()
-        newest = self._infos.get(stream)
+        newest = self._infos.get(position)
         overtaken = newest is not None and info.camera_ns < newest.camera_ns
         if not overtaken:
-            self._infos[stream] = info
+            self._infos[position] = info
         self._fresh = info
-        for pane, shown in self._shown.items():
-            if pane.stream.index != stream:
-                continue
-            pixels = planes.get(pane.plane)
-            if pixels is None:
-                if not overtaken and now - shown.seen_ns > HOLD_NS:
-                    self._notice(pane, f"raw only: {info.where}" if info.where else "raw only")
-                continue
-            shown.seen_ns = now
-            self._notice(pane, "")
-            if now - shown.learnt_ns > LEARN_NS:
-                shown.learnt_ns = now
-                if shown.contrast.learn(subsample(pixels), now) and shown.contrast.limits:
-                    self.panes.set_limits(pane, shown.contrast.limits)
-            self.panes.set_plane(pane, pixels)
-            shown.value = self._value(pane, pixels)
-
-    def _value(self, pane: Pane, pixels: np.ndarray[Any, Any]) -> float | None:
-        at = self._under()
-        if at is None:
-            return None
-        row = int(at[1] * pixels.shape[0] / pane.across[1])
-        column = int(at[0] * pixels.shape[1] / pane.across[0])
-        inside = 0 <= row < pixels.shape[0] and 0 <= column < pixels.shape[1]
-        return float(pixels[row, column]) if inside else None
-
-    def _under(self) -> tuple[float, float] | None:
-        hit = self.panes.at(*self._cursor) if self._cursor else None
-        return hit[1:] if hit else None
-
-    def _notice(self, pane: Pane, text: str) -> None:
-        if self._shown[pane].notice != text:
-            self._shown[pane].notice = text
+        notices = [shown.notice for shown in self._rows[position]]
+        under = self._under()
+        for shown in self._rows[position]:
+            pixels = planes.get(shown.pane.plane)
+            if pixels is not None:
+                shown.show(pixels, info, note, now)
+                self.panes.set_plane(shown.pane, pixels)
+                shown.read(pixels, under[1:] if under and under[0].across == shown.pane.across else None)
+            elif not overtaken:
+                shown.miss(note.where, now)
+        if notices != [shown.notice for shown in self._rows[position]]:
             self._write_over()
+
+    def _under(self) -> tuple[Pane, float, float] | None:
+        return self.panes.at(*self._cursor) if self._cursor else None
 
     def _drawn(self, at_ns: int) -> None:
         self._drawn_ns.append(at_ns)
@@ -207,9 +227,8 @@ class ViewerWindow(QWidget):
         if newest is not None:
             number = newest.camera_number if newest.camera_number >= 0 else newest.seq
             self.bars.set_figures(number, rate, statistics.median(self._late_ns) * 1e-6 if self._late_ns else None)
-        self.bars.set_zoom(self.panes.panes[0].zoom * self.devicePixelRatioF())
-        self.bars.set_cursor(self._under(), [s.value for s in self._shown.values() if s.value is not None])
-        missing = next((s.notice for s in self._shown.values() if s.notice), "")
+        self._write_cursor()
+        missing = next((shown.notice for shown in self.shown if shown.notice), "")
         if self._ended:
             self.bars.set_state("idle", self._ended)
         elif newest is None:
@@ -222,30 +241,41 @@ class ViewerWindow(QWidget):
             self.bars.set_state("good", "live")
         self._write_over()
 
+    def _write_cursor(self) -> None:
+        under = self._under()
+        pane = under[0] if under else next(iter(self.panes.panes), None)
+        if pane is None:
+            return
+        self.bars.set_zoom(pane.zoom * self.devicePixelRatioF())
+        # Of the stream under the cursor only: with many the line would be full of numbers that nobody can tell apart.
+        self.bars.set_cursor(under[1:] if under else None, [shown.values for shown in self._rows[pane.position]])
+
+    def _write_losses(self) -> None:
+        cameras = {stream.camera for stream in self._streams}
+        cameras.update(camera for places in (self._losses or {}).values() for camera in places)
+        self.bars.set_losses(told_losses(self._losses, len(cameras)))
+
     def _write_over(self) -> None:
         if not hasattr(self, "overlay"):
             return  # the panes tell of their first view before the window is built
-        captions = [self._caption(pane, shown) for pane, shown in self._shown.items()]
+        captions = []
+        for row in self._rows:
+            texts = [shown.caption() for shown in row]
+            for text in texts[1:]:
+                if text.um == texts[0].um and text.place[2] < SMALL:
+                    text.um = None  # there is no room to say it twice
+            captions += texts
         if captions != self.overlay.captions:
             self.overlay.captions = captions
             self.overlay.update()
 
-    def _caption(self, pane: Pane, shown: _Shown) -> Caption:
-        limits = shown.contrast.limits
-        detail = f"{_short(limits)}  {'auto' if shown.contrast.auto else 'fixed'}" if limits else ""
-        um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
-        name = f"{self._named[pane.stream.index]}  {pane.plane}" if len(self._named) > 1 else pane.plane
-        return Caption(pane.place, name, detail, um, shown.notice, pane.plane != RAW)
-
     def switch_contrast(self) -> None:
         """Automatic contrast on or off for all planes; off where some are on."""
-        contrasts = [shown.contrast for shown in self._shown.values()]
-        wanted = not any(contrast.auto for contrast in contrasts)
-        for pane, shown in self._shown.items():
+        wanted = not any(shown.contrast.auto for shown in self.shown)
+        for shown in self.shown:
             if shown.contrast.auto != wanted:
                 shown.contrast.switch()
-                if shown.contrast.limits:
-                    self.panes.set_limits(pane, shown.contrast.limits)
+                shown.apply()
         self._write_over()
 
     def save(self, path: Path) -> bool:
@@ -261,6 +291,9 @@ class ViewerWindow(QWidget):
             self.panes.fit()
         elif text == "a":
             self.switch_contrast()
+        elif text == "t":
+            self.overlay.texts = not self.overlay.texts
+            self.overlay.update()
         elif text in ("h", "?") or key == Qt.Key.Key_F1:
             self.overlay.help = not self.overlay.help
             self.overlay.update()
@@ -276,6 +309,8 @@ class ViewerWindow(QWidget):
             self._write_over()
         elif isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseMove:
             self._cursor = (event.position().x(), event.position().y())
+        elif isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseButtonDblClick:
+            self.panes.switch_alone(self.panes.under(event.position().x(), event.position().y()))
         elif event.type() == QEvent.Type.Leave:
             self._cursor = None
         return super().eventFilter(watched, event)
@@ -294,8 +329,3 @@ class ViewerWindow(QWidget):
         self._slow.stop()
         self._on_closed()
         super().closeEvent(event)
-
-
-def _short(limits: tuple[float, float]) -> str:
-    digits = 0 if limits[1] - limits[0] >= 20 else 2 if limits[1] - limits[0] >= 0.2 else 4
-    return f"{limits[0]:.{digits}f} – {limits[1]:.{digits}f}"

@@ -1,7 +1,9 @@
 """Frames between processes and computers: message layout, sender, receiver, shared memory.
 
-One thing a file: `message` (bytes), `handshake` (who and where), `keys` (who may), `memory` (slots in a
-block). The camera's end is `sender`, over its connection (`link`) and its slots (`berths`). The session's end
-is `receiver`, over its handshakes (`reception`), its socket (`door`), the sender it listens to (`seat`, with
-the `clock`), its slots (`landing`) and the count of frames (`numbering`).
+One thing a file: `message` (bytes), `handshake` (who and where) and `feed` (what), `memory` (slots in a block),
+`codec` (packed pixels), `keys` (who may, with the `keyfile`). The camera's end is `sender`, over its connection
+(`link`, with the `watch` over it and the `knocks` that failed), its slots (`berths`) and what it has to say
+(`outbox`). The session's end is `receiver`, over its handshakes (`reception`), its socket (`door`, with the
+`gate`), the sender it listens to (`seat`, with the `clock`), what outlives it (`run`), its slots (`landing`) and
+the count of frames (`numbering`). `bridge` and `bridge_object` speak another protocol: Micro-Manager's.
 """

@@ -12,15 +12,22 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import psutil
 
+from pellucid.errors import WireError
 from pellucid.protocols import Slot
-from pellucid.wire.handshake import Feed, Place
+from pellucid.wire.feed import Feed
+from pellucid.wire.handshake import Place
 from pellucid.wire.memory import SlotLayout, SlotMemory
 from pellucid.wire.message import BadMessage
 
 __all__ = ["Berth", "Berths"]
 
 NO_GRANT = -1
+OWN_SLOTS = 64
+"""Of memory of this process: pixels only wait there for the way, so that more would not be of use."""
+OWN_SHARE = 0.5
+"""Of the memory that is free, at most so much may be taken for that."""
 
 
 class Berth(Slot):
@@ -28,6 +35,7 @@ class Berth(Slot):
 
     Attributes
     ----------
+    ring : Berths
     feed : int
         Position of its feed.
     grant : int
@@ -38,11 +46,11 @@ class Berth(Slot):
         Of its pixels on their way, where they go in band.
     """
 
-    __slots__ = ("feed", "grant", "out", "tracker")
+    __slots__ = ("feed", "grant", "out", "ring", "tracker")
 
-    def __init__(self, index: int, feed: int, of: Feed, planes: dict[str, np.ndarray[Any, Any]]) -> None:
-        super().__init__(index, of.stream, planes)
-        self.feed = feed
+    def __init__(self, index: int, ring: Berths, planes: dict[str, np.ndarray[Any, Any]]) -> None:
+        super().__init__(index, ring.feed.stream, planes)
+        self.ring, self.feed = ring, ring.position
         self.grant = NO_GRANT
         self.out = False
         self.tracker: Any = None
@@ -50,6 +58,15 @@ class Berth(Slot):
 
 class Berths:
     """The slots of one feed; what a source sees as a ring.
+
+    Parameters
+    ----------
+    position
+        Of the feed.
+    feed
+    keeps
+        A frame's slot is not used again before the receiver is known to have it, so that it can be sent again
+        after a break.
 
     Attributes
     ----------
@@ -60,59 +77,81 @@ class Berths:
         Planes that the receiver wants, in the order of FRAME's mask.
     attached : bool
         `memory` is the receiver's.
+    run : str
+        The receiver's run that the slots belong to.
+    lent : int
+        Slots that the source has.
     """
 
-    def __init__(self, number: int, feed: Feed) -> None:
+    def __init__(self, position: int, feed: Feed, *, keeps: bool = False) -> None:
         self.slots: list[Berth] = []
         self.memory: SlotMemory | None = None
         self.names: tuple[str, ...] = ()
         self.attached = False
-        self._number, self._feed = number, feed
+        self.run = ""
+        self.lent = 0
+        self.position, self.feed, self._keeps = position, feed, keeps
         self._private: SlotMemory | None = None
         self._retired: list[SlotMemory] = []
         self._views: list[dict[str, np.ndarray[Any, Any]]] = []
         self._idle: deque[Berth] = deque()
         self._grants: deque[int] = deque()  # not lent to a slot
         self._held: set[int] = set()  # these, and those that are
+        self._said: dict[int, Berth] = {}  # spent on a frame that may not have arrived
         self._places = 0
 
-    def place(self, place: Place, shared: bool) -> None:
+    def place(self, place: Place, run: str, shared: bool) -> None:
         """Use another receiver's slots from now on; all grants are void.
 
         Raises
         ------
         BadMessage
             Where the place does not fit the feed.
+        WireError
+            Where there is no memory to wait in for the way.
         """
-        if not set(place.offsets) <= set(self._feed.planes):
+        if not set(place.offsets) <= set(self.feed.planes):
             raise BadMessage("planes")
-        planes = {name: self._feed.planes[name] for name in place.offsets}
+        planes = {name: self.feed.planes[name] for name in place.offsets}
         try:
             layout = SlotLayout.told(planes, place.offsets, place.stride, place.slots)
         except ValueError:
             raise BadMessage("offsets") from None
-        self.names, self._places = tuple(planes), place.slots
-        self._grants.clear()
-        self._held.clear()
-        for slot in self.slots:
-            slot.grant = NO_GRANT
+        attached = SlotMemory.attach(layout, place.name, place.nonce) if shared and place.name else None
+        memory = attached or self._own(place.slots)
         if self.memory is not None and self.memory is not self._private:
             self._retired.append(self.memory)
-        memory = SlotMemory.attach(layout, place.name, place.nonce) if shared and place.name else None
-        self.attached = memory is not None
-        if memory is None:
-            if self._private is None or self._private.layout.slots < max(place.slots, len(self.slots)):
-                count = max(place.slots, len(self.slots))
-                self._private = SlotMemory.create(SlotLayout(self._feed.planes, count), shared=False)
-            memory = self._private
-        self.memory = memory
+        self.names, self._places, self.run = tuple(planes), place.slots, run
+        self.attached, self.memory = attached is not None, memory
+        self._grants.clear()
+        self._held.clear()
+        for slot in self._said.values():
+            self._idle.append(slot)
+        self._said.clear()
+        for slot in self.slots:
+            slot.grant = NO_GRANT
         self._views = [memory.views(index) for index in range(memory.layout.slots)]
-        while len(self.slots) < place.slots:
-            self.slots.append(Berth(len(self.slots), self._number, self._feed, self._views[len(self.slots)]))
+        while len(self.slots) < memory.layout.slots:
+            self.slots.append(Berth(len(self.slots), self, self._views[len(self.slots)]))
             self._idle.append(self.slots[-1])
         for slot in self._idle:
             slot.planes = self._views[slot.index % len(self._views)]
         self._retire()
+
+    def _own(self, slots: int) -> SlotMemory:
+        """Return memory of this process for so many slots, or for as many as there is room for."""
+        had = self._private.layout.slots if self._private is not None else 0
+        wanted = max(min(slots, OWN_SLOTS), len(self.slots))
+        if self._private is None or had < wanted:
+            stride = SlotLayout(self.feed.planes, 1).stride
+            room = int(psutil.virtual_memory().available * OWN_SHARE) // stride
+            if room < max(2, len(self.slots)):
+                raise WireError(
+                    f"frames of {self.feed.stream.spec} need {2 * stride / 1e6:.0f} MB on this side to wait in, and "
+                    f"there is too little memory free"
+                )
+            self._private = SlotMemory.create(SlotLayout(self.feed.planes, min(wanted, room)), shared=False)
+        return self._private
 
     def granted(self, index: int) -> None:
         """Take a grant.
@@ -124,20 +163,48 @@ class Berths:
         """
         if index >= self._places or index in self._held:
             raise BadMessage("grant")
+        said = self._said.pop(index, None)
+        if said is not None:  # the receiver has the frame, and is done with it
+            self._idle.append(said)
         self._held.add(index)
         self._grants.append(index)
 
     def held(self) -> list[int]:
-        """Return the grants that are not spent."""
-        return sorted(self._held)
+        """Return the grants that are not spent, or spent on frames that may not have arrived."""
+        return sorted(self._held | self._said.keys())
 
-    def keep(self, kept: set[int]) -> None:
-        """Give up all grants but these."""
+    def arrived(self, expected: int) -> None:
+        """Free the slots of frames before this number, which the receiver has."""
+        if not self._said:
+            return
+        for grant in [grant for grant, slot in self._said.items() if slot.info.seq < expected]:
+            self._idle.append(self._said.pop(grant))
+
+    def keep(self, kept: set[int], expected: int) -> list[Berth]:
+        """Give up all grants but these, and return the slots of frames that did not arrive, to be sent again."""
+        lost = []
+        for grant, slot in self._said.items():
+            if slot.info.seq >= expected:
+                lost.append(slot)
+                slot.grant = grant
+                self._held.add(grant)
+            else:
+                self._idle.append(slot)
+                if grant in kept:  # granted anew, in a word that the break took
+                    self._held.add(grant)
+                    self._grants.append(grant)
+        self._said.clear()
         self._held &= kept
         self._grants = deque(index for index in self._grants if index in kept)
         for slot in self.slots:
             if slot.grant not in kept:
                 slot.grant = NO_GRANT
+        return lost
+
+    @property
+    def unsure(self) -> bool:
+        """There are frames that may not have arrived."""
+        return bool(self._said)
 
     def take(self) -> Berth | None:
         """Return a slot with a grant, None where there is none now. Hot."""
@@ -152,6 +219,7 @@ class Berths:
                 slot.planes = self._views[slot.grant if self.attached else slot.index]
                 slot.ready = ()
                 slot.out = True
+                self.lent += 1
                 return slot
             self._idle.append(slot)
         return None
@@ -174,15 +242,19 @@ class Berths:
 
     def back(self, slot: Berth, *, spent: bool) -> None:
         """Take a slot back from the source; its grant is spent, or is there for the next frame."""
+        if slot.out:
+            slot.out = False
+            self.lent -= 1
+        grant, slot.grant = slot.grant, NO_GRANT
         if spent:
-            self._held.discard(slot.grant)
-        elif slot.grant != NO_GRANT:
-            self._grants.appendleft(slot.grant)
-        stale = not spent and slot.grant == NO_GRANT
-        slot.grant = NO_GRANT
-        slot.out = False
+            self._held.discard(grant)
+            if self._keeps:
+                self._said[grant] = slot
+                return
+        elif grant != NO_GRANT:
+            self._grants.appendleft(grant)
         self._idle.append(slot)
-        if stale and self._views:
+        if not spent and grant == NO_GRANT and self._views:
             slot.planes = self._views[slot.index % len(self._views)]
             self._retire()
 
@@ -196,6 +268,8 @@ class Berths:
     def close(self) -> None:
         """Give the memory back; the planes of the slots are gone."""
         self._views = []
+        self._idle.clear()
+        self._grants.clear()
         for slot in self.slots:
             slot.planes = {}
         for memory in (self.memory, self._private, *self._retired):

@@ -8,8 +8,10 @@ import zmq
 
 from pellucid.errors import WireError
 from pellucid.wire import message
-from pellucid.wire.handshake import MAX_PLANE_BYTES, PLANES_MAX
-from pellucid.wire.keys import Curve, Gate, check_endpoint, is_loopback, protect
+from pellucid.wire.feed import MAX_PLANE_BYTES, PLANES_MAX
+from pellucid.wire.gate import Gate
+from pellucid.wire.keys import Curve, check_endpoint, is_loopback, protect
+from pellucid.wire.watch import BROKEN, DENIED, MISFIT, OPENED, VAGUE, Watch
 
 __all__ = ["Door"]
 
@@ -45,8 +47,16 @@ class Door:
                 f"{endpoint} is open to other computers, which needs keys: give keys, "
                 "or bind tcp://127.0.0.1:5599, which only this computer reaches"
             )
+        if curve is not None and not curve.allowed and not is_loopback(place):
+            raise WireError(
+                f"{endpoint} is open to other computers and {curve.path} names no sender that may come. "
+                f"Type: pellucid keys {curve.path} --allow KEY, with the public key of the camera's computer"
+            )
+        self._curve = curve
+        self._sure = False
         self._context = zmq.Context()
         self._gate: Gate | None = None
+        self._watch: Watch | None = None
         self._socket = socket = self._context.socket(zmq.ROUTER)
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
@@ -59,6 +69,7 @@ class Door:
             socket.maxmsgsize = MAX_PLANE_BYTES
             socket.ipv6 = "[" in place
             protect(socket, curve, serves=True)
+            self._watch = Watch(socket)
             socket.bind(place)
         except zmq.ZMQError as error:
             self.close()
@@ -100,10 +111,40 @@ class Door:
             return False
         return True
 
+    def sent_away(self) -> list[str]:
+        """Return a line for each kind of trouble that somebody had with keys since the last call."""
+        lines: list[str] = []
+        for what in self._watch.news() if self._watch is not None else []:
+            if what in (BROKEN, OPENED):
+                continue
+            # Of one that came once or twice nobody may have said why, and it need not come again.
+            if what != VAGUE or not self._sure:
+                lines.append(self._line(what))
+            self._sure |= what != VAGUE
+        return list(dict.fromkeys(lines))
+
+    def _line(self, what: str) -> str:
+        if what == DENIED and self._gate is not None and self._curve is not None and self._gate.refused:
+            key = self._gate.refused[-1]
+            return (
+                f"a sender was sent away, since its key is not on the list. If it is yours, type: "
+                f"pellucid keys {self._curve.path} --allow {key} and start the session again"
+            )
+        if self._curve is None:
+            return "somebody who knocks is no sender, or one with keys, and this session has none (keys = FILE)"
+        if what in (MISFIT, VAGUE):
+            return (
+                f"somebody who knocks is no sender, or has wrong keys: its server = must be this session's public "
+                f"key, {self._curve.public}"
+            )
+        return "somebody who knocks has no keys; the camera's computer needs some: pellucid keys --help"
+
     def close(self) -> None:
         """Close the socket; safe more than once."""
         if self._context.closed:
             return
+        if self._watch is not None:
+            self._watch.close()
         self._socket.close(linger=500)  # an answer to BYE may be on its way
         if self._gate is not None:
             self._gate.close()

@@ -3,6 +3,10 @@
 A sender says which feeds it has; the receiver, once it has memory for them, says where that lies. After a
 break the sender says HELLO again with the slots that it still holds (its camera may be writing into one of
 them at this moment) and the receiver says in WELCOME which of those stay granted.
+
+When a camera begins to give other frames (a new channel, another ROI) the sender says HELLO as well. A feed is
+known by its position in the list; one that takes another's position has the next generation. The receiver makes
+memory for those that are new and answers as ever.
 """
 
 from __future__ import annotations
@@ -14,36 +18,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pellucid.errors import WireError
-from pellucid.protocols import Spec, Stream
 from pellucid.wire import message
+from pellucid.wire.codec import CODECS
+from pellucid.wire.feed import FEEDS_MAX, PLANES_MAX, Feed, plain
 from pellucid.wire.fields import Fields, read_json
 from pellucid.wire.message import BadMessage
 
-__all__ = ["DTYPES", "MAX_PLANE_BYTES", "Feed", "Hello", "Place", "Welcome"]
+__all__ = ["Hello", "Place", "Welcome"]
 
-DTYPES = ("uint8", "uint16", "uint32", "int16", "float32")
-MAX_PLANE_BYTES = 2**30
-FEEDS_MAX = 64
-PLANES_MAX = 16
 SLOTS_MAX = 4096
 _BLOCK = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _HEX = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Feed:
-    """One stream and the planes of it that can be sent, ``raw`` first.
-
-    Parameters
-    ----------
-    stream
-        As the camera's side describes it.
-    planes
-        Name to Spec; all planes of a frame lie in one slot.
-    """
-
-    stream: Stream
-    planes: Mapping[str, Spec]
 
 
 @dataclass(frozen=True)
@@ -69,6 +54,8 @@ class Hello:
         In order; FRAME and GRANT name them by position.
     run, held
         The receiver's run that the sender was in before, and the ``(feed, slot)`` of it that it still holds.
+    codec
+        How the sender would like to pack pixels that go in band; empty for not at all.
     """
 
     uid: str
@@ -81,6 +68,7 @@ class Hello:
     feeds: tuple[Feed, ...]
     run: str = ""
     held: tuple[tuple[int, int], ...] = ()
+    codec: str = ""
 
     def pack(self) -> bytes:
         """Return the message.
@@ -88,19 +76,20 @@ class Hello:
         Raises
         ------
         WireError
-            Where a stream's details are not JSON, or too long.
+            Where a stream is one that no receiver would take, such as of float64, or its details are no JSON.
         """
         body = {
             "uid": self.uid,
             "attempt": self.attempt,
-            "name": self.name[:64],
+            "name": plain(self.name)[:64],
             "pid": self.pid,
             "born": self.born,
             "mode": self.mode,
             "next_seq": self.next_seq,
-            "feeds": [_feed_to_json(feed) for feed in self.feeds],
+            "feeds": [feed.to_json() for feed in self.feeds],
             "run": self.run,
             "held": [list(pair) for pair in self.held],
+            "codec": self.codec,
         }
         try:
             packed = message.pack(message.HELLO, 0, json.dumps(body, allow_nan=False).encode())
@@ -110,13 +99,18 @@ class Hello:
             raise WireError(
                 f"the description of the streams has {len(packed)} bytes; {message.MAX_CONTROL} are allowed"
             )
+        try:
+            self.read(packed)  # else the receiver would leave it alone, and the sender ask for ever
+        except BadMessage as bad:
+            frames = ", ".join(str(feed.stream.spec) for feed in self.feeds)
+            raise WireError(f"the streams cannot be described to a receiver: {bad} (frames of {frames})") from None
         return packed
 
     @classmethod
     def read(cls, part: bytes) -> Hello:
         """Parse and check; raises `BadMessage` only."""
         top = Fields(read_json(part))
-        feeds = tuple(_read_feed(item) for item in top.items("feeds", 1, FEEDS_MAX))
+        feeds = tuple(Feed.read(item) for item in top.items("feeds", 1, FEEDS_MAX))
         mode = top.text("mode", 16)
         if mode not in ("live", "lossless"):
             raise BadMessage("mode")
@@ -131,6 +125,7 @@ class Hello:
             feeds=feeds,
             run=top.text("run", 32),
             held=_read_pairs(top.items("held", 0, FEEDS_MAX * SLOTS_MAX)),
+            codec=_read_codec(top),
         )
 
 
@@ -171,6 +166,10 @@ class Welcome:
         One for each feed.
     kept
         Those of HELLO's `held` that stay granted.
+    expected
+        Number of the next frame, in the sender's numbers: all before it are here or accounted for.
+    codec
+        That of HELLO, or empty where this side cannot unpack it.
     """
 
     attempt: int
@@ -178,12 +177,16 @@ class Welcome:
     run: str
     places: tuple[Place, ...]
     kept: tuple[tuple[int, int], ...] = ()
+    expected: int = 0
+    codec: str = ""
 
     def pack(self) -> bytes:
         """Return the message."""
         body = {
             "attempt": self.attempt,
             "run": self.run,
+            "expected": self.expected,
+            "codec": self.codec,
             "places": [
                 {
                     "name": place.name,
@@ -208,57 +211,16 @@ class Welcome:
             run=top.match("run", _HEX),
             places=tuple(_read_place(item) for item in top.items("places", 1, FEEDS_MAX)),
             kept=_read_pairs(top.items("kept", 0, FEEDS_MAX * SLOTS_MAX)),
+            expected=top.whole("expected", 0, 2**62),
+            codec=_read_codec(top),
         )
 
 
-def _feed_to_json(feed: Feed) -> dict[str, Any]:
-    stream = feed.stream
-    return {
-        "camera": stream.camera[:200],
-        "channel": stream.channel[:200],
-        "pixel_um": stream.pixel_um,
-        "exposure_ms": stream.exposure_ms,
-        "bit_depth": stream.bit_depth,
-        "frames": stream.frames,
-        "details": dict(stream.details),
-        "planes": [[name, list(spec.shape), spec.dtype] for name, spec in feed.planes.items()],
-    }
-
-
-def _read_feed(item: Any) -> Feed:
-    top = Fields(item)
-    planes: dict[str, Spec] = {}
-    for row in top.items("planes", 1, PLANES_MAX):
-        if not isinstance(row, list) or len(row) != 3 or not isinstance(row[0], str) or not 1 <= len(row[0]) <= 32:
-            raise BadMessage("plane")
-        planes[row[0]] = _read_spec(row[1], row[2])
-    details = top.value.get("details", {})
-    if not isinstance(details, dict):
-        raise BadMessage("details")
-    stream = Stream(
-        spec=next(iter(planes.values())),
-        camera=top.text("camera", 200),
-        channel=top.text("channel", 200),
-        pixel_um=top.number("pixel_um"),
-        exposure_ms=top.number("exposure_ms"),
-        bit_depth=top.maybe_whole("bit_depth", 1, 64),
-        frames=top.maybe_whole("frames", 0, 2**53),
-        details=details,
-    )
-    return Feed(stream, planes)
-
-
-def _read_spec(shape: Any, dtype: Any) -> Spec:
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise BadMessage("dtype")
-    if not isinstance(shape, list) or not 2 <= len(shape) <= 4:
-        raise BadMessage("shape")
-    if any(type(n) is not int or not 1 <= n <= 2**20 for n in shape):
-        raise BadMessage("shape")
-    spec = Spec(tuple(shape), dtype)
-    if spec.nbytes > MAX_PLANE_BYTES:
-        raise BadMessage("plane too large")
-    return spec
+def _read_codec(top: Fields) -> str:
+    codec = top.text("codec", 16)
+    if codec not in CODECS:
+        raise BadMessage("codec")
+    return codec
 
 
 def _read_place(item: Any) -> Place:

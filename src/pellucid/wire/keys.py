@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import struct
-import threading
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
@@ -15,9 +14,10 @@ from zmq.utils import z85
 
 from pellucid.errors import WireError
 
-__all__ = ["Curve", "Gate", "check_endpoint", "is_loopback", "protect"]
+__all__ = ["Curve", "check_endpoint", "is_loopback", "protect"]
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|\*|[A-Za-z0-9_.\-]+):(\d{1,5}|\*)")
+_PLAIN = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z.:+/\-]{39}")
 _Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 
@@ -68,7 +68,9 @@ class Curve:
         On the sender's side: the public key of the receiver.
     allowed
         On the receiver's side: public keys of the senders that may come; empty lets in everyone who knows
-        the receiver's public key.
+        the receiver's public key, which is enough on this computer and not enough beyond it.
+    path
+        Of the file that they come from, for what is told to people.
 
     Raises
     ------
@@ -77,33 +79,55 @@ class Curve:
     """
 
     public: str
-    secret: str
+    secret: str = field(repr=False)
     server: str | None = None
     allowed: tuple[str, ...] = ()
+    path: str = field(default="KEYS", compare=False)
 
     def __post_init__(self) -> None:
         keys = {"public": self.public, "secret": self.secret, "server": self.server or self.public}
         for name, key in [*keys.items(), *(("allowed", key) for key in self.allowed)]:
-            if not isinstance(key, str) or not _Z85.fullmatch(key) or not _is_z85(key):
-                raise WireError(f"the {name} key is no CURVE key: 40 characters of Z85 are allowed")
+            self.check(key, f"the {name} key")
         try:
             derived = zmq.curve_public(self.secret.encode()).decode()
         except (ValueError, zmq.ZMQError):
             derived = ""
         if derived != self.public:
-            raise WireError("the public and the secret key are no pair. Make a new one: Curve.make(PATH)")
+            raise WireError("the public and the secret key are no pair. Make a new one: pellucid keys NEW.keys")
+
+    @staticmethod
+    def check(key: object, name: str = "this") -> None:
+        """Raise `WireError` for what is no key."""
+        if not isinstance(key, str) or not _Z85.fullmatch(key) or not _is_z85(key):
+            raise WireError(f"{name} is no CURVE key: 40 characters of Z85 are allowed")
 
     @classmethod
-    def make(cls, path: Path) -> Curve:
-        """Write a new pair to `path`, readable for this user only, and return it; never overwrites."""
+    def make(cls, path: Path, server: str | None = None) -> Curve:
+        """Write a new pair to `path`, readable for this user only, and return it; never overwrites.
+
+        On Windows, which has no such mode, the folder decides who can read it.
+        """
         public, secret = (key.decode() for key in zmq.curve_keypair())
+        while not _PLAIN.fullmatch(public):
+            # 14000 tries (0.3 s, and 14 of 255 bits) for a key that no shell of any system reads as something else.
+            public, secret = (key.decode() for key in zmq.curve_keypair())
+        made = cls(public, secret, server, path=str(path))
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"public = '{public}'\nsecret = '{secret}'\n")
+                file.write(made.text())
         except OSError as error:
             raise WireError(f"the keys cannot be written to {path}: {error.strerror}") from None
-        return cls(public, secret)
+        return made
+
+    def text(self) -> str:
+        """Return what stands in the file."""
+        lines = [f"public = '{self.public}'", f"secret = '{self.secret}'"]
+        if self.server is not None:
+            lines.append(f"server = '{self.server}'")
+        if self.allowed:
+            lines += ["allowed = [", *(f"    '{key}'," for key in self.allowed), "]"]
+        return "\n".join([*lines, ""])
 
     @classmethod
     def load(cls, path: Path, *, server: str | None = None, allowed: tuple[str, ...] = ()) -> Curve:
@@ -122,7 +146,7 @@ class Curve:
             if unknown := sorted(set(found) - known):
                 raise WireError(f"{path}: {unknown[0]} is not known. Allowed: {', '.join(sorted(known))}")
             allowed = (*found.get("allowed", ()), *allowed)
-            return cls(found["public"], found["secret"], server or found.get("server"), allowed)
+            return cls(found["public"], found["secret"], server or found.get("server"), allowed, str(path))
         except OSError as error:
             raise WireError(f"the keys in {path} cannot be read: {error.strerror}") from None
         except (KeyError, TypeError, ValueError):
@@ -140,53 +164,14 @@ def protect(socket: zmq.Socket[bytes], curve: Curve | None, *, serves: bool) -> 
     """Give a socket its keys, before it binds or connects."""
     if curve is None:
         return
+    if not serves and curve.server is None:
+        raise WireError(
+            f"{curve.path} has no server = '...', the public key of the session. On the camera's computer make "
+            "keys with: pellucid keys camera.keys --session ITS-KEY"
+        )
     socket.curve_publickey, socket.curve_secretkey = curve.public.encode(), curve.secret.encode()
     if serves:
         socket.curve_server = True
         socket.zap_domain = b"pellucid"
-    else:
-        if curve.server is None:
-            raise WireError("a sender with keys needs the receiver's public key as well: Curve(server=...)")
+    elif curve.server is not None:
         socket.curve_serverkey = curve.server.encode()
-
-
-class Gate:
-    """Answers ZeroMQ's question, for each connection to a context, whether that key may come in (ZAP, RFC 27).
-
-    libzmq asks it from its own thread while the handshake waits, so it has a thread of its own too.
-    """
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allowed: tuple[str, ...]) -> None:
-        self._allowed = frozenset(z85.decode(key.encode()) for key in allowed)
-        self._questions = context.socket(zmq.REP)
-        self._questions.linger = 0
-        self._questions.bind("inproc://zeromq.zap.01")
-        self._ending = context.socket(zmq.PAIR)
-        self._ending.linger = 0
-        self._ending.bind("inproc://gate")
-        self._end = context.socket(zmq.PAIR)
-        self._end.linger = 0
-        self._end.connect("inproc://gate")
-        self._thread = threading.Thread(target=self._answer, name="wire-gate", daemon=True)
-        self._thread.start()
-
-    def _answer(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._questions, zmq.POLLIN)
-        poller.register(self._ending, zmq.POLLIN)
-        while True:
-            ready = dict(poller.poll())
-            if self._ending in ready:
-                break
-            asked = self._questions.recv_multipart()
-            fits = len(asked) >= 7 and asked[5] == b"CURVE" and asked[6] in self._allowed
-            status = [b"200", b"OK"] if fits else [b"400", b"this key may not send here"]
-            self._questions.send_multipart([b"1.0", asked[1] if len(asked) > 1 else b"", *status, b"", b""])
-        self._questions.close()
-        self._ending.close()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._end.send(b"")
-        self._thread.join()
-        self._end.close()

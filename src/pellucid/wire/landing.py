@@ -16,11 +16,13 @@ import psutil
 import zmq
 
 from pellucid.errors import WireError
-from pellucid.wire.handshake import Feed, Place
+from pellucid.wire.codec import is_packed, unpack
+from pellucid.wire.feed import Feed
+from pellucid.wire.handshake import Place
 from pellucid.wire.memory import SlotMemory
 from pellucid.wire.message import BadMessage, FrameHead
 
-__all__ = ["Landing", "Writer"]
+__all__ = ["Landing", "Strip", "Writer"]
 
 
 class Writer:
@@ -68,6 +70,75 @@ class Writer:
             return False
 
 
+class Strip:
+    """Where the frames of one feed land: its slots in one memory.
+
+    Parameters
+    ----------
+    feed
+        Of the sender.
+    wanted
+        Names of the planes to receive, as far as the feed has them.
+    memory
+        Its layout has at least these planes.
+
+    Attributes
+    ----------
+    place : Place
+        As WELCOME tells it.
+
+    Raises
+    ------
+    WireError
+        Where the memory does not fit the feed.
+    """
+
+    def __init__(self, feed: Feed, wanted: Sequence[str], memory: SlotMemory) -> None:
+        self._names = tuple(name for name in wanted if name in feed.planes)
+        self._nbytes = [feed.planes[name].nbytes for name in self._names]
+        self._ready: dict[int, tuple[str, ...]] = {}
+        layout = memory.layout
+        for name in self._names:
+            has, gets = layout.planes.get(name), feed.planes[name]
+            if has is None or (has.shape, has.dtype) != (gets.shape, gets.dtype):
+                raise WireError(f'the sender\'s plane "{name}" is {gets}; the memory for it is {has}')
+        offsets = {name: layout.offsets[name] for name in self._names}
+        self.place = Place(memory.name, memory.nonce, layout.slots, layout.stride, offsets)
+        slots = [memory.views(index) for index in range(layout.slots)]
+        self._flat: list[list[np.ndarray[Any, Any]]] = [
+            [planes[name].reshape(-1).view(np.uint8) for name in self._names] for planes in slots
+        ]
+
+    def names(self, mask: int) -> tuple[str, ...]:
+        """Return the planes that a FRAME's mask stands for. Hot."""
+        ready = self._ready.get(mask)
+        if ready is None:
+            if not 0 < mask < 1 << len(self._names):
+                raise BadMessage("planes")
+            ready = tuple(name for bit, name in enumerate(self._names) if mask >> bit & 1)
+            self._ready[mask] = ready
+        return ready
+
+    def check(self, mask: int, parts: Sequence[zmq.Frame], codec: str) -> None:
+        """Raise `BadMessage` where the pixels are not exactly as many as they must be."""
+        sizes = [n for bit, n in enumerate(self._nbytes) if mask >> bit & 1]
+        if codec:
+            fits = len(parts) == len(sizes) and all(map(is_packed, (part.buffer for part in parts), sizes))
+        else:
+            fits = [len(part) for part in parts] == sizes
+        if not fits:
+            raise BadMessage("size of pixels")
+
+    def fill(self, slot: int, mask: int, parts: Sequence[zmq.Frame], codec: str) -> None:
+        """Put checked pixels into a slot; raises `BadMessage` where they are damaged."""
+        flats = [flat for bit, flat in enumerate(self._flat[slot]) if mask >> bit & 1]
+        for flat, part in zip(flats, parts, strict=True):
+            if codec:
+                unpack(part.buffer, flat)
+            else:
+                np.copyto(flat, np.frombuffer(part.buffer, np.uint8))
+
+
 class Landing:
     """The slots of all feeds of a run.
 
@@ -78,12 +149,12 @@ class Landing:
     wanted
         Names of the planes to receive; a feed gives those of them that it has.
     memories
-        One for each feed; its layout has at least these planes.
+        One for each feed.
 
     Attributes
     ----------
-    places : tuple of Place
-        As WELCOME tells them.
+    strips : list of Strip
+        By position of the feed.
     granted : set of (int, int)
         Feed and slot.
     released : list of (int, int)
@@ -98,29 +169,43 @@ class Landing:
     def __init__(self, feeds: Sequence[Feed], wanted: Sequence[str], memories: Sequence[SlotMemory]) -> None:
         if len(memories) != len(feeds):
             raise WireError(f"the sender has {len(feeds)} feeds and there is memory for {len(memories)}")
-        self._names = [tuple(name for name in wanted if name in feed.planes) for feed in feeds]
-        self._nbytes = [
-            [feed.planes[name].nbytes for name in names] for feed, names in zip(feeds, self._names, strict=True)
-        ]
-        self._ready: list[dict[int, tuple[str, ...]]] = [{} for _ in feeds]
-        self._flat: list[list[list[np.ndarray[Any, Any]]]] = []
-        places = []
-        for feed, names, memory in zip(feeds, self._names, memories, strict=True):
-            layout = memory.layout
-            for name in names:
-                has, gets = layout.planes.get(name), feed.planes[name]
-                if has is None or (has.shape, has.dtype) != (gets.shape, gets.dtype):
-                    raise WireError(f'the sender\'s plane "{name}" is {gets}; the memory for it is {has}')
-            offsets = {name: layout.offsets[name] for name in names}
-            places.append(Place(memory.name, memory.nonce, layout.slots, layout.stride, offsets))
-            slots = [memory.views(index) for index in range(layout.slots)]
-            self._flat.append([[planes[name].reshape(-1).view(np.uint8) for name in names] for planes in slots])
-        self.places = tuple(places)
+        self._wanted = tuple(wanted)
+        self.strips = [Strip(feed, wanted, memory) for feed, memory in zip(feeds, memories, strict=True)]
         self.granted: set[tuple[int, int]] = set()
         self.released: list[tuple[int, int]] = []
         self._quarantine: dict[str, tuple[Writer, set[tuple[int, int]]]] = {}
 
-    def check(self, head: FrameHead, parts: Sequence[zmq.Frame], attached: bool) -> tuple[str, ...]:
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """As WELCOME tells them."""
+        return tuple(strip.place for strip in self.strips)
+
+    def turn(self, position: int, feed: Feed, memory: SlotMemory) -> None:
+        """Let a feed land at a position from now on, which is the next one or another feed's.
+
+        Slots of the other one are nobody's any more: its camera's side had let go of them when it said HELLO, and
+        whoever else may still write there does so into memory that the ring's owner has left.
+
+        Raises
+        ------
+        WireError
+            Where the memory does not fit; nothing has changed then.
+        """
+        strip = Strip(feed, self._wanted, memory)
+        if position == len(self.strips):
+            self.strips.append(strip)
+            return
+        self.strips[position] = strip
+        self.void(position)
+
+    def void(self, position: int) -> None:
+        """Forget all slots of a feed."""
+        self.granted = {pair for pair in self.granted if pair[0] != position}
+        self.released = [pair for pair in self.released if pair[0] != position]
+        for uid, (writer, slots) in self._quarantine.items():
+            self._quarantine[uid] = (writer, {pair for pair in slots if pair[0] != position})
+
+    def check(self, head: FrameHead, parts: Sequence[zmq.Frame], attached: bool, codec: str) -> tuple[str, ...]:
         """Return the names of the planes that a FRAME fills; changes nothing.
 
         Raises
@@ -130,29 +215,29 @@ class Landing:
         """
         if (head.feed, head.slot) not in self.granted:
             raise BadMessage("slot not granted")
-        ready = self._ready[head.feed].get(head.mask)
-        if ready is None:
-            names = self._names[head.feed]
-            if not 0 < head.mask < 1 << len(names):
-                raise BadMessage("planes")
-            ready = tuple(name for bit, name in enumerate(names) if head.mask >> bit & 1)
-            self._ready[head.feed][head.mask] = ready
-        if attached:
-            if parts:
-                raise BadMessage("parts")
-        else:
-            sizes = [n for bit, n in enumerate(self._nbytes[head.feed]) if head.mask >> bit & 1]
-            if [len(part) for part in parts] != sizes:
-                raise BadMessage("size of pixels")
+        strip = self.strips[head.feed]
+        ready = strip.names(head.mask)
+        if not attached:
+            strip.check(head.mask, parts, codec)
+        elif parts:
+            raise BadMessage("parts")
         return ready
 
-    def fill(self, head: FrameHead, parts: Sequence[zmq.Frame]) -> None:
-        """Put a checked FRAME into its slot, which is no longer granted then."""
+    def fill(self, head: FrameHead, parts: Sequence[zmq.Frame], codec: str) -> None:
+        """Put a checked FRAME into its slot, which is no longer granted then.
+
+        Raises
+        ------
+        BadMessage
+            Where packed pixels are damaged; the slot came back without a frame.
+        """
         self.granted.discard((head.feed, head.slot))
         if parts:
-            flats = [f for bit, f in enumerate(self._flat[head.feed][head.slot]) if head.mask >> bit & 1]
-            for flat, part in zip(flats, parts, strict=True):
-                np.copyto(flat, np.frombuffer(part.buffer, np.uint8))
+            try:
+                self.strips[head.feed].fill(head.slot, head.mask, parts, codec)
+            except BadMessage:
+                self.released.append((head.feed, head.slot))
+                raise
 
     def quarantine(self, writer: Writer) -> None:
         """Leave the slots of a sender that fell silent alone."""
@@ -209,5 +294,5 @@ class Landing:
 
     def close(self) -> None:
         """Let go of the memories."""
-        self._flat = []
+        self.strips = []
         self.granted = set()

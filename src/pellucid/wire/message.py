@@ -14,16 +14,17 @@ not share memory.
 =========  ==================  ===========================================================================
 kind       from                body
 =========  ==================  ===========================================================================
-HELLO      sender              JSON: who, which feeds, the next number, the slots that it still holds
+HELLO      sender              JSON: who, which feeds, the next number, the slots that it still holds; said at
+                               the start, after a break, and when feeds are new or others took their places
 WAIT       receiver            heard, not ready yet (a session may compile for minutes)
-WELCOME    receiver            JSON: run, session, where the slots lie
+WELCOME    receiver            JSON: run, session, where the slots lie, the number that is expected next
 REFUSE     receiver            text: why not, for the user
 ATTACHED   sender              writes into the receiver's memory
 INBAND     sender              cannot; pixels come with the frames
 GRANT      receiver            n times: feed, slot, and the frame whose mark comes back
 FRAME      sender              feed, slot, planes that are filled, numbers, times, axes
-MISSING    sender              frames that will not come, and why
-BEAT       both                frames produced, and times for the clock offset
+MISSING    sender              frames that will not come, why, and of which feed
+BEAT       both                frames produced or expected, and times for the clock offset
 STOP       receiver            acquire nothing more
 BYE        sender              totals
 BYE_ACK    receiver            totals are here
@@ -55,6 +56,7 @@ __all__ = [
     "REFUSE",
     "STALE",
     "STOP",
+    "UNKNOWN",
     "VERSION",
     "WAIT",
     "WELCOME",
@@ -79,17 +81,19 @@ __all__ = [
 ]
 
 MAGIC = b"PW"
-VERSION = 1
+VERSION = 2
 MAX_CONTROL = 256 * 1024
 """Bytes of the longest first part."""
 GRANTS_MAX = 256
 """Grants in one message."""
+UNKNOWN = 0xFFFF
+"""In MISSING: nobody knows of which feed."""
 
 HELLO, WAIT, WELCOME, REFUSE, ATTACHED, INBAND, GRANT, FRAME, MISSING, BEAT, STOP, BYE, BYE_ACK, STALE = range(1, 15)
 
 _HEAD = struct.Struct("<2sBBQ")
 _FRAME = struct.Struct("<2sBBQHIHBqqqq")
-_MISSING = struct.Struct("<qqBB")
+_MISSING = struct.Struct("<qqBBH")
 _BEAT = struct.Struct("<qqqq")
 _BYE = struct.Struct("<qqq")
 GRANT_BODY = struct.Struct("<HIqq")
@@ -119,12 +123,13 @@ class FrameHead(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Frames ``first .. first + frames - 1`` in the sender's numbers."""
+    """Frames ``first .. first + frames - 1`` in the sender's numbers, of the feed at a position or `UNKNOWN`."""
 
     first: int
     frames: int
     state: str
     where: str
+    feed: int = UNKNOWN
 
 
 class Beat(NamedTuple):
@@ -133,7 +138,8 @@ class Beat(NamedTuple):
     Parameters
     ----------
     produced
-        By the camera's side so far, in the sender's numbers; 0 from a receiver.
+        From a sender: by the camera's side so far. From a receiver: the number that it expects next, so all
+        before it are there or accounted for. Both in the sender's numbers.
     ping_ns
         When this beat left, on the clock of its writer.
     echo_ns, echo_at_ns
@@ -257,7 +263,7 @@ def read_grants(part: bytes) -> Iterator[tuple[int, int, int, int]]:
 def missing(session: int, note: Missing) -> bytes:
     """Return a MISSING."""
     where = note.where.encode()[:_NAME_MAX]
-    body = _MISSING.pack(note.first, note.frames, _STATES.index(note.state), len(where))
+    body = _MISSING.pack(note.first, note.frames, _STATES.index(note.state), len(where), note.feed)
     return _HEAD.pack(MAGIC, VERSION, MISSING, session) + body + where
 
 
@@ -266,12 +272,12 @@ def read_missing(part: bytes) -> Missing:
     at = _HEAD.size + _MISSING.size
     if len(part) < at:
         raise BadMessage("size")
-    first, count, state, length = _MISSING.unpack_from(part, _HEAD.size)
+    first, count, state, length, feed = _MISSING.unpack_from(part, _HEAD.size)
     if len(part) != at + length:
         raise BadMessage("size")
     if not 0 <= first < _SEQ_MAX or not 1 <= count <= 2**32 or state >= len(_STATES):
         raise BadMessage("missing")
-    return Missing(first, count, _STATES[state], _read_name(part[at:], length))
+    return Missing(first, count, _STATES[state], _read_name(part[at:], length), feed)
 
 
 def beat(session: int, given: Beat) -> bytes:

@@ -22,6 +22,8 @@ class Numbering:
         Told of everything that did not arrive, in the run's numbers.
     next_seq
         Of the first sender: its number for the first frame of the run.
+    feeds
+        How many it has.
 
     Attributes
     ----------
@@ -29,10 +31,13 @@ class Numbering:
         The run's number of the next frame.
     produced : int
         Frames that the camera's side is known to have produced.
+    streams : list of int
+        By position of a feed: the number by which the account knows its stream.
     """
 
-    def __init__(self, account: Account, next_seq: int) -> None:
+    def __init__(self, account: Account, next_seq: int, feeds: int = 1) -> None:
         self._account = account
+        self.streams = list(range(feeds))
         self._offset = -next_seq
         self.expected = 0
         self.produced = 0
@@ -70,7 +75,9 @@ class Numbering:
             raise BadMessage("absurd seq")
         if first > self.expected:
             self._lost(first)
-        self._account.missing(max(first, self.expected), end - max(first, self.expected), note.state, note.where)
+        first = max(first, self.expected)
+        stream = self.streams[note.feed] if note.feed < len(self.streams) else -1
+        self._account.missing(first, end - first, note.state, note.where, stream)
         self.expected = end
 
     def told(self, produced: int, complete: bool = True) -> None:
@@ -101,5 +108,11 @@ class Numbering:
         """Return the sender's own number of a frame of the run."""
         return number - self._offset
 
+    @property
+    def expected_of_sender(self) -> int:
+        """The sender's own number of the next frame."""
+        return max(0, self.expected - self._offset)
+
     def _lost(self, end: int) -> None:
-        self._account.missing(self.expected, end - self.expected, "lost", "wire")
+        stream = self.streams[0] if len(self.streams) == 1 else -1
+        self._account.missing(self.expected, end - self.expected, "lost", "wire", stream)

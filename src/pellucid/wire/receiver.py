@@ -13,7 +13,8 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo
 from pellucid.wire import message
 from pellucid.wire.message import BadMessage
-from pellucid.wire.reception import Reception, Run
+from pellucid.wire.reception import Reception
+from pellucid.wire.run import Run
 from pellucid.wire.seat import Seat
 
 __all__ = ["Arrival", "Receiver"]
@@ -28,7 +29,7 @@ class Arrival:
     feed, index
         Position of its feed, and of the slot in the feed's memory.
     info
-        Times on this side's clock, numbers from 0 for the run.
+        Times on this side's clock, numbers from 0 for the run, the stream as `welcome` and `extend` number it.
     ready
         Names of the planes that it filled.
     """
@@ -50,13 +51,18 @@ class Receiver(Reception):
         Names of the planes to receive of each feed, as far as it has them.
     heartbeat_s, timeout_s
         Between signs of life, and after which silence a sender counts as gone.
+    turns
+        The owner looks at `turn` and answers it with `extend`. Else a sender whose feeds change is refused.
 
     Attributes
     ----------
     endpoint : str
         The real one, with its port.
     state : str
-        ``"waiting"``, ``"connected"``, ``"ended"`` (after the sender's totals) or ``"gone"`` (without).
+        ``"waiting"``, ``"connected"``, ``"turning"`` (the sender waits for memory for new feeds), ``"ended"``
+        (after the sender's totals) or ``"gone"`` (without).
+    turn : Turn or None
+        What a sender waits for whose feeds have changed; all frames that it said before have been received.
     totals : Totals or None
         What the sender said at its end, in its own numbers.
     ignored : collections.Counter
@@ -95,10 +101,11 @@ class Receiver(Reception):
                 self._send_grants()
             got = door.receive()
             self._called_ns = now = now_ns()
+            turn = self.turn
             arrival = self._take(*got, now) if got is not None else None
             if now > self._tended_ns + self._heartbeat_ns:
                 self._tend(now, all_read=got is None)
-            if arrival is not None:
+            if arrival is not None or (self.turn is not turn and self.turn is not None):
                 return arrival
             if now >= end_ns or (got is None and self.state == "ended"):
                 return None
@@ -113,6 +120,12 @@ class Receiver(Reception):
                 if kind == message.BEAT:
                     self._door.send(route, message.head(message.STALE, session))
                 raise BadMessage("no session")
+            if route != seat.route and kind != message.HELLO:
+                # Another connection, so what was said by the first one may be lost: it has to say HELLO.
+                self._door.send(route, message.head(message.STALE, session))
+                raise BadMessage("route")
+            if self.state == "turning" and kind != message.HELLO:
+                raise BadMessage("no session")  # it has said HELLO, so this is from before, by another connection
             if kind == message.FRAME:
                 return self._frame(run, seat, route, part, parts, now)
             if parts:
@@ -133,16 +146,16 @@ class Receiver(Reception):
         head = message.read_frame(part)
         if self.state == "ended":
             raise BadMessage("after the end")
-        ready = run.landing.check(head, parts, seat.attached)
+        ready = run.landing.check(head, parts, seat.attached, seat.codec)
         number = run.numbering.check(head.seq)
         # Only now: a message that somebody repeats must not draw the sender's slots and beats to himself.
         self._spoke(run, seat, route, now, lively=True)
-        run.landing.fill(head, parts)
+        run.landing.fill(head, parts, seat.codec)
         run.numbering.arrived(number)
         ahead_ns = seat.ahead_ns
         info = FrameInfo(
             seq=number,
-            stream=head.feed,
+            stream=run.numbering.streams[head.feed],
             camera_number=head.camera_number,
             camera_ns=head.camera_ns - ahead_ns if head.camera_ns else 0,
             sent_ns=head.sent_ns - ahead_ns,
@@ -162,8 +175,6 @@ class Receiver(Reception):
         self._door.send(route, message.head(message.BYE_ACK, seat.session))
 
     def _control(self, run: Run, seat: Seat, kind: int, route: bytes, part: bytes, now: int) -> None:
-        if route != seat.route and self.state == "connected":
-            raise BadMessage("route")
         self._spoke(run, seat, route, now, lively=kind == message.BEAT)
         if kind == message.MISSING:
             run.numbering.missing(message.read_missing(part))
@@ -173,7 +184,7 @@ class Receiver(Reception):
             seat.answered(beat, now)
         elif kind in (message.ATTACHED, message.INBAND):
             seat.attached = seat.writer.attached = kind == message.ATTACHED
-            self._door.send(route, seat.beat())
+            self._door.send(route, seat.beat(run.numbering.expected_of_sender))
         else:
             raise BadMessage("kind")
 
@@ -207,8 +218,10 @@ class Receiver(Reception):
         run, seat = self._run, self._seat
         if run is None or seat is None:
             return
+        for _ in self._door.sent_away():
+            run.account.ignore("keys do not fit")
         if self.state == "connected":
-            self._door.send(seat.route, seat.beat())
+            self._door.send(seat.route, seat.beat(run.numbering.expected_of_sender))
             if self._stopping:
                 self._door.send(seat.route, message.head(message.STOP, seat.session))
             if all_read and seat.is_lost(now, self._timeout_ns, self._heartbeat_ns):

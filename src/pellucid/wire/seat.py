@@ -26,7 +26,7 @@ class Seat:
         By which the sender's connection is addressed.
     hello
         What it said of itself.
-    run, places, kept
+    run, places, kept, expected, codec
         For the WELCOME.
 
     Attributes
@@ -38,15 +38,24 @@ class Seat:
     writer : Writer
     attached : bool
         It writes into the receiver's memory.
+    codec : str
+        How its pixels are packed where they go in band.
     clock : ClockOffset
     """
 
     def __init__(
-        self, route: bytes, hello: Hello, run: str, places: tuple[Place, ...], kept: tuple[tuple[int, int], ...]
+        self,
+        route: bytes,
+        hello: Hello,
+        run: str,
+        places: tuple[Place, ...],
+        kept: tuple[tuple[int, int], ...],
+        expected: int,
+        codec: str,
     ) -> None:
-        self.route, self.hello = route, hello
+        self.route, self.hello, self.codec = route, hello, codec
         self.session = secrets.randbits(63) + 1
-        self.welcome = Welcome(hello.attempt, self.session, run, places, kept).pack()
+        self.welcome = Welcome(hello.attempt, self.session, run, places, kept, expected, codec).pack()
         self.writer = Writer(hello.uid, hello.pid, hello.born)
         # Until it says INBAND it may attach and write, which matters for what becomes of its slots.
         self.writer.attached = any(place.name for place in places)
@@ -55,6 +64,10 @@ class Seat:
         self._lively = False
         self._heard_ns = now_ns()
         self._ping_ns = 0
+
+    def follows(self, before: Seat) -> None:
+        """Note that the same sender had the session before: its loop runs if it ran then."""
+        self._lively = before._lively
 
     def spoke(self, route: bytes, now: int, lively: bool) -> None:
         """Note a sign of life; its connection may be a new one. `lively`: its loop runs, so it will go on."""
@@ -66,10 +79,10 @@ class Seat:
         """Take off a time in which nobody listened."""
         self._heard_ns += ns
 
-    def beat(self) -> bytes:
-        """Return a sign of life for the sender, which answers it."""
+    def beat(self, expected: int) -> bytes:
+        """Return a sign of life for the sender, which answers it; `expected` is its number for the next frame."""
         self._ping_ns = now_ns()
-        return message.beat(self.session, Beat(0, self._ping_ns, 0, 0))
+        return message.beat(self.session, Beat(expected, self._ping_ns, 0, 0))
 
     def answered(self, beat: Beat, now: int) -> None:
         """Take the sender's answer as a sample of its clock."""

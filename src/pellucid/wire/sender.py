@@ -16,6 +16,8 @@ receiver goes away and comes back. A `Sender` is an `Account`, so that any sourc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import zmq
@@ -25,13 +27,12 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import Slot
 from pellucid.wire import message
 from pellucid.wire.berths import Berth, Berths
-from pellucid.wire.handshake import Feed
+from pellucid.wire.codec import pack
+from pellucid.wire.feed import FEEDS_MAX, Feed
 from pellucid.wire.link import Link
 from pellucid.wire.message import Missing, Totals
 
 __all__ = ["Feed", "Sender"]
-
-NOTES_MAX = 4096
 
 
 class Sender(Link):
@@ -53,6 +54,8 @@ class Sender(Link):
         For people.
     timeout_s, heartbeat_s
         Silence after which the receiver counts as gone, and between two attempts to reach it.
+    compress
+        ``"lz4"`` or ``"zstd"``: pack the pixels where they go in band, if the receiver can unpack them.
 
     Attributes
     ----------
@@ -60,8 +63,16 @@ class Sender(Link):
         One for each feed, after `open`.
     connected, attached : bool
         A session is on; it uses the receiver's memory for all feeds.
+    turning : bool
+        `extend` was called and the receiver makes memory for the new feeds.
+    codec : str
+        How pixels are packed now; empty where they are not.
+    refused : str
+        Why the receiver does not want this sender, as long as it does not.
     stop_requested : bool
         The receiver wants no more frames. The caller may set it as well: a lossless `commit` gives up then.
+    asked_to_end : callable
+        Asked while no receiver is there: may what waits for one be given up? The caller may set it.
     produced, sent, dropped : int
         Frames that the source gave or told of; that left; that were dropped here.
     acks : collections.deque of (int, int)
@@ -73,13 +84,92 @@ class Sender(Link):
     ------
     WireError
         Where the endpoint cannot be used.
+    MissingExtra
+        Where what packs the pixels is not installed.
     """
+
+    def __init__(self, endpoint: str, feeds: Sequence[Feed], **options: Any) -> None:
+        super().__init__(endpoint, feeds, **options)
+        self._positions = list(range(len(self.feeds)))
+        self._masks: list[dict[tuple[str, ...], tuple[int, tuple[str, ...]]]] = [{} for _ in self.feeds]
+
+    # -------------------------------------------------------------------------------------- feeds
+
+    def extend(self, feeds: Sequence[Feed]) -> tuple[Berths, ...]:
+        """Send other frames from now on: begins a new handshake, after which there are slots for them.
+
+        Frames that were committed before arrive before it. In lossless mode this waits until those of feeds that
+        are replaced have arrived, since they could not be sent again after a break.
+
+        Parameters
+        ----------
+        feeds
+            Their streams are numbered on from those of before. One whose stream `replaces` another takes that one's
+            position, slots that the source has of it are void; the others come behind the last.
+
+        Returns
+        -------
+        tuple of Berths
+            One for each of `feeds`; without slots until the receiver has memory for them.
+
+        Raises
+        ------
+        WireError
+            Where there are too many, or they cannot be described.
+        """
+        news: list[Berths] = []
+        for feed in feeds:
+            replaces = feed.stream.replaces
+            position = len(self.feeds) if replaces is None else self._positions[replaces]
+            if position >= FEEDS_MAX:
+                raise WireError(f"{FEEDS_MAX} streams at a time can be sent, and this would be one more")
+            if replaces is None:
+                ring = Berths(position, feed, keeps=self.mode == "lossless")
+                self.feeds, self.rings = (*self.feeds, feed), (*self.rings, ring)
+                self._masks.append({})
+            else:
+                ring = self._replace(position, feed)
+            self._positions.append(position)
+            news.append(ring)
+        if self._context is not None:
+            if self.connected:
+                self._flush()
+                self._turned_ns = now_ns()
+            self._disconnect()
+            self.poll(0)
+        return tuple(news)
+
+    def _replace(self, position: int, feed: Feed) -> Berths:
+        old = self.rings[position]
+        while not self._gives_up and self._is_unsure(old):
+            self.poll(0.05)
+        feed = replace(feed, generation=self.feeds[position].generation + 1)
+        ring = Berths(position, feed, keeps=self.mode == "lossless")
+        self.feeds = (*self.feeds[:position], feed, *self.feeds[position + 1 :])
+        self.rings = (*self.rings[:position], ring, *self.rings[position + 1 :])
+        self._masks[position] = {}
+        self._outbox.drop(old.slots)
+        old.close()
+        return ring
+
+    def _is_unsure(self, ring: Berths) -> bool:
+        return ring.unsure or any(slot.ring is ring for slot in self._outbox.frames)
+
+    def ring_of(self, stream: int) -> Berths | None:
+        """Return the slots of a stream, None where another one took its place."""
+        position = self._positions[stream]
+        return None if position in self._positions[stream + 1 :] else self.rings[position]
+
+    @property
+    def lent(self) -> int:
+        """Slots that the source has."""
+        return sum(ring.lent for ring in self.rings)
 
     # -------------------------------------------------------------------------------------- frames
 
     def free(self) -> Slot | None:
         """Return a slot for the source to fill, None where the receiver has granted none. Hot."""
-        if self.connected:
+        if self.connected and not self._outbox.waiting:
             for ring in self.rings:
                 slot = ring.take()
                 if slot is not None:
@@ -100,17 +190,19 @@ class Sender(Link):
             Whether the frame left. In lossless mode this waits until it can, or until the receiver wants no more.
         """
         berth = cast(Berth, slot)
-        ring, info = self.rings[berth.feed], slot.info
+        ring, info = berth.ring, slot.info
         if info.seq < self._next_seq:
             self.ignored["replayed"] += 1
             ring.back(berth, spent=False)
             return False
         self._next_seq = info.seq
         self.produced = max(self.produced, info.seq + 1)
-        while not (self.connected and ring.revive(berth) and self._send_notes() and self._send_frame(ring, berth)):
-            if self.mode == "live" or self.stop_requested or self._context is None:
-                ring.back(berth, spent=False)
-                self.missing(info.seq, 1, "dropped", "sender")
+        is_current = ring is self.rings[berth.feed]
+        while not (is_current and self.connected and self._flush() and ring.revive(berth) and self._say(berth)):
+            if self.mode == "live" or self._gives_up or not is_current:
+                if is_current:
+                    ring.back(berth, spent=False)
+                self._miss(Missing(info.seq, 1, "dropped", "sender", berth.feed))
                 return False
             self.poll(0.05)
         self._next_seq = info.seq + 1
@@ -118,9 +210,16 @@ class Sender(Link):
         ring.back(berth, spent=True)
         return True
 
-    def _send_frame(self, ring: Berths, slot: Berth) -> bool:
+    def take_back(self, slot: Slot) -> None:
+        """Take a slot from `free` that is not to be sent; what was in it is told by `missing`."""
+        berth = cast(Berth, slot)
+        if berth.ring is self.rings[berth.feed]:
+            berth.ring.back(berth, spent=False)
+
+    def _say(self, slot: Berth) -> bool:
+        """Send a frame with the grant that its slot has; False where there is no room."""
         info, masks = slot.info, self._masks[slot.feed]
-        mask, names = masks.get(slot.ready) or self._mask(ring, slot)
+        mask, names = masks.get(slot.ready) or self._mask(slot)
         info.sent_ns = now_ns()
         head = message.frame(
             self._session,
@@ -135,14 +234,34 @@ class Sender(Link):
         )
         if self.attached:
             return self._send(head)
+        planes: list[Any] = [slot.planes[name] for name in names]
+        if self.codec:
+            planes = [pack(plane, self.codec) for plane in planes]
         try:
-            parts: list[Any] = [head, *(slot.planes[name] for name in names)]
-            slot.tracker = self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False, track=True)
+            tracker = self._socket.send_multipart([head, *planes], zmq.NOBLOCK, copy=False, track=not self.codec)
         except zmq.ZMQError:
             return False
+        slot.tracker = None if self.codec else tracker
         return True
 
-    def _mask(self, ring: Berths, slot: Berth) -> tuple[int, tuple[str, ...]]:
+    def _flush(self) -> bool:
+        """Say what waits to be said, always before a later frame; False where there is no room."""
+        waiting = self._outbox.waiting
+        while waiting:
+            first = waiting[0]
+            if isinstance(first, Missing):
+                said = self._send(message.missing(self._session, first))
+            else:
+                said = first.ring.revive(first) and self._say(first)
+            if not said:
+                return False
+            self._outbox.said()
+            if isinstance(first, Berth):
+                first.ring.back(first, spent=True)
+        return True
+
+    def _mask(self, slot: Berth) -> tuple[int, tuple[str, ...]]:
+        ring = slot.ring
         names = tuple(name for name in ring.names if not slot.ready or name in slot.ready)
         if not names:
             raise WireError(f"none of the planes {slot.ready} is one that the receiver takes: {ring.names}")
@@ -152,22 +271,17 @@ class Sender(Link):
 
     # ------------------------------------------------------------------------------------- account
 
-    def missing(self, first: int, count: int, state: str, where: str) -> None:
+    def missing(self, first: int, count: int, state: str, where: str, stream: int = -1) -> None:
         """Forward what the source says; the ring that it found without a free slot is this sender."""
-        if where == "ring":
-            where = "sender"
-        if where == "sender" and state == "dropped":
-            self.dropped += count
-        self._next_seq = max(self._next_seq, first + count)
+        position = self._positions[stream] if 0 <= stream < len(self._positions) else message.UNKNOWN
+        self._miss(Missing(first, count, state, "sender" if where == "ring" else where, position))
+
+    def _miss(self, note: Missing) -> None:
+        if note.where == "sender" and note.state == "dropped":
+            self.dropped += note.frames
+        self._next_seq = max(self._next_seq, note.first + note.frames)
         self.produced = max(self.produced, self._next_seq)
-        if self._notes:
-            last = self._notes[-1]
-            follows = last.first + last.frames == first
-            # Past all bounds (days without a receiver) the sum stays right and the places blur.
-            if follows and ((last.state, last.where) == (state, where) or len(self._notes) >= NOTES_MAX):
-                self._notes[-1] = last._replace(frames=last.frames + count)
-                return
-        self._notes.append(Missing(first, count, state, where))
+        self._outbox.note(note)
 
     def told(self, produced: int, complete: bool = True) -> None:
         """Forward the source's count with the next beat."""
@@ -194,8 +308,8 @@ class Sender(Link):
         end_ns = now_ns() + round(timeout_s * 1e9)
         said_ns = 0
         try:
-            while not (self._done or self._refused) and (now := now_ns()) < end_ns:
-                if self.connected and self._send_notes() and now - said_ns > self._heartbeat_ns:
+            while not (self._done or self.refused) and (now := now_ns()) < end_ns:
+                if self.connected and self._flush() and now - said_ns > self._heartbeat_ns:
                     totals = Totals(self.produced, self.sent, self.dropped)
                     said_ns = now if self._send(message.bye(self._session, totals)) else 0
                 self.poll(0.02)

@@ -1,0 +1,178 @@
+"""The session's end of the window's wire: pictures there, the times at which they were drawn back."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from pellucid.errors import WireError
+from pellucid.ledger import Ledger
+from pellucid.metrics import now_ns
+from pellucid.protocols import FrameInfo, Slot
+from pellucid.sinks._window_note import WHY, Losses, losses_of, write_note
+from pellucid.sinks._window_pictures import Pictures
+from pellucid.wire.sender import Sender
+
+__all__ = ["WindowLink"]
+
+COUNT_NS = 250_000_000
+"""Between two looks at what did not arrive."""
+REMEMBER = 64
+"""Frames under way to the screen whose times are still expected; the window has four slots."""
+
+
+class WindowLink:
+    """Shows frames as far as the window has room; may be called in several threads, and waits for nobody.
+
+    Parameters
+    ----------
+    endpoint
+        Of the window.
+    pictures
+        Of all streams that are known, in order.
+    ledger
+        Gets the times, and is asked for what did not arrive.
+
+    Attributes
+    ----------
+    drawn : int
+        Frames that are known to have been drawn.
+
+    Raises
+    ------
+    WireError
+        Where the streams cannot be described.
+    """
+
+    def __init__(self, endpoint: str, pictures: Sequence[Pictures], ledger: Ledger) -> None:
+        self.drawn = 0
+        self._sender: Sender | None = Sender(endpoint, [one.feed for one in pictures], name="session")
+        self._ledger, self._latency = ledger, ledger.histogram("display")
+        self._lock = threading.Lock()
+        self._pictures = list(pictures)
+        self._new: deque[Pictures] = deque()
+        self._full = False
+        self._shown: dict[int, FrameInfo] = {}
+        self._next = 0
+        self._losses: Losses = {}
+        self._told: Losses = {}
+        self._counted_ns = 0
+
+    def open(self, timeout_s: float) -> None:
+        """Shake hands; raises `WireError` where nobody answers."""
+        assert self._sender is not None
+        self._sender.open(timeout_s)
+        for pictures, ring in zip(self._pictures, self._sender.rings, strict=True):
+            pictures.ring = ring
+
+    @property
+    def waits(self) -> bool:
+        """There are frames on their way to the screen."""
+        return bool(self._shown)
+
+    def extend(self, pictures: Pictures) -> None:
+        """Show another stream from now on, in the place of the one that it replaces."""
+        self._new.append(pictures)  # no lock: the session's loop calls, and a copy of pixels may have it
+
+    def show(self, pictures: Pictures, slot: Slot, names: Sequence[str], now: int) -> bool:
+        """Copy planes into the window's memory, if it has room; return whether it had. Hot."""
+        with self._lock:
+            sender = self._sender
+            if sender is None:
+                return False
+            self._keep_up(sender)
+            free = pictures.ring.take() if pictures.ring is not None and sender.connected else None
+            if free is None:
+                return False
+            given = slot.info
+            pictures.fill(free, slot, names)
+            said = write_note(free.planes[WHY], given.where, pictures.places(given), self._losses)
+            free.ready = (*names, WHY) if said else tuple(names)
+            # Numbered anew: streams may overtake each other here, and the wire wants an order.
+            number = given.camera_number if given.camera_number >= 0 else given.seq
+            free.info = FrameInfo(self._next, 0, number, given.camera_ns, 0, given.received_ns, axes=given.axes)
+            self._next += 1
+            if not sender.commit(free):
+                return False
+            self._shown[self._next - 1] = given
+            self._told = self._losses
+            pictures.went(given, names, now)
+            return True
+
+    def tend(self) -> None:
+        """Keep the connection while no frame comes, and tell what did not arrive."""
+        with self._lock:
+            if self._sender is not None:
+                self._keep_up(self._sender)
+                self._tell_losses(self._sender)
+
+    def _keep_up(self, sender: Sender) -> None:
+        sender.poll(0)
+        self._take_times(sender)
+        if self._new:
+            self._tell_streams(sender)
+
+    def _tell_streams(self, sender: Sender) -> None:
+        new = [self._new.popleft() for _ in range(len(self._new))]
+        if self._full:
+            return
+        try:
+            rings = sender.extend([pictures.feed for pictures in new])
+        except WireError as error:
+            self._full = True
+            self._ledger.notes.append(f"window: it shows no stream that begins from here on: {error}; the run goes on")
+            return
+        for pictures, ring in zip(new, rings, strict=True):
+            self._pictures.append(pictures)
+            pictures.ring = ring
+            replaced = pictures.feed.stream.replaces
+            if replaced is not None:
+                self._pictures[replaced].ring = None
+                self._shown = {n: info for n, info in self._shown.items() if info.stream != replaced}
+
+    def _tell_losses(self, sender: Sender) -> None:
+        """Say what did not arrive where no frame brings it along; that is a frame without pictures."""
+        now = now_ns()
+        if now - self._counted_ns > COUNT_NS:
+            self._counted_ns = now
+            self._losses = losses_of(self._ledger)
+        if self._losses == self._told or not sender.connected:
+            return
+        rings = (pictures.ring for pictures in self._pictures if pictures.ring is not None)
+        free = next((slot for ring in rings if (slot := ring.take()) is not None), None)
+        if free is None:
+            return
+        write_note(free.planes[WHY], "", {}, self._losses)
+        free.ready = (WHY,)
+        free.info = FrameInfo(self._next, camera_ns=now)
+        self._next += 1
+        if sender.commit(free):
+            self._told = self._losses
+
+    def _take_times(self, sender: Sender) -> None:
+        """Mark the frames that have been drawn."""
+        while sender.acks:
+            number, stamp_ns = sender.acks.popleft()
+            info = self._shown.pop(number, None)
+            if info is None:
+                continue
+            for older in [n for n, i in self._shown.items() if n < number and i.stream == info.stream]:
+                del self._shown[older]  # a newer one took its place before it was drawn
+            if stamp_ns:
+                info.displayed_ns = stamp_ns
+                self._ledger.displayed += 1
+                self.drawn += 1
+                self._latency.add(stamp_ns - info.camera_ns)
+        while len(self._shown) > REMEMBER:
+            del self._shown[next(iter(self._shown))]
+
+    def close(self, timeout_s: float) -> bool:
+        """Say what did not arrive at last, and good-bye; return whether the window has heard it."""
+        with self._lock:
+            sender, self._sender = self._sender, None
+            if sender is not None and sender.connected:
+                self._counted_ns = 0
+                self._tell_losses(sender)
+        self._shown.clear()
+        return sender is None or sender.close(timeout_s)

@@ -1,0 +1,102 @@
+"""The frames of one stream on their way to the window: which planes, how they are shown, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+from pellucid.sinks._window_note import WHY, WHY_SPEC
+from pellucid.wire.berths import Berths
+from pellucid.wire.sender import Feed
+
+__all__ = ["Pictures"]
+
+TEXTURES = ("uint8", "uint16", "float32")
+"""Types that go to the GPU as they are; any other is shown as float32."""
+
+
+class Pictures:
+    """What the window gets of one stream.
+
+    Parameters
+    ----------
+    stream
+    planes
+        All that its frames have; those that are no pictures are left out.
+    period_ns
+        Between two frames to show.
+
+    Attributes
+    ----------
+    feed : Feed
+        As the wire is told.
+    ring : Berths or None
+        The window's slots for it; None as long as the window does not know of it, and after another stream took
+        its place.
+    """
+
+    def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int) -> None:
+        shown = {name: spec for name, spec in planes.items() if _is_picture(spec)}
+        # Names of places go with the frames: of a plate with a thousand wells they would be too many for a handshake.
+        self.feed = Feed(
+            replace(stream, names={}, details={}),
+            {name: _flat(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
+        )
+        self.ring: Berths | None = None
+        self._names = {axis: names for axis, names in stream.names.items() if axis != "c"}
+        self._period_ns = period_ns
+        # A stack goes through memory of its own, a plane through none.
+        self._bring = {n: np.empty(s.shape[1:], s.dtype) if _is_stack(s) else None for n, s in shown.items()}
+        self._last = dict.fromkeys(shown, -1)
+        self._due_ns = dict.fromkeys(shown, 0)
+
+    def wanted(self, info: FrameInfo, names: Sequence[str], now_ns: int) -> list[str]:
+        """Return the planes to show of a frame: those newer than what is shown, if it is time for one of them. Hot.
+
+        Frames that find the chain busy go past the one that it works on. Where it is always busy each result is
+        older than the raw plane on the screen, so order and pace are kept for each plane.
+        """
+        last, due_ns = self._last, self._due_ns
+        newer = [name for name in names if last.get(name, info.seq) < info.seq]
+        # Half a period early is in time: a camera at just max_fps trembles, and every second frame would go.
+        in_time = any(now_ns >= due_ns[name] - self._period_ns // 2 for name in newer)
+        return newer if in_time else []
+
+    def fill(self, free: Slot, given: Slot, names: Sequence[str]) -> None:
+        """Copy planes into one of the window's slots; a stack as its brightest projection along z. Hot."""
+        for name in names:
+            plane, flat = given.planes[name], self._bring[name]
+            np.copyto(free.planes[name], plane if flat is None else plane.max(axis=0, out=flat), casting="unsafe")
+
+    def went(self, info: FrameInfo, names: Sequence[str], now_ns: int) -> None:
+        """Note that these planes of a frame are on their way."""
+        for name in names:
+            self._last[name] = info.seq
+            self._due_ns[name] = max(self._due_ns[name], now_ns - self._period_ns // 2) + self._period_ns
+
+    def places(self, info: FrameInfo) -> dict[str, str]:
+        """Return the names of the places where a frame was taken; the channel is the stream's."""
+        if not info.axes or not self._names:
+            return {}
+        return {
+            axis: names[info.axes[axis]][:64]
+            for axis, names in self._names.items()
+            if 0 <= info.axes.get(axis, -1) < len(names)
+        }
+
+
+def _is_picture(spec: Spec) -> bool:
+    return len(spec.shape) in (2, 3) and np.dtype(spec.dtype).kind in "buif"
+
+
+def _is_stack(spec: Spec) -> bool:
+    return len(spec.shape) == 3 and not spec.is_colour
+
+
+def _flat(spec: Spec) -> Spec:
+    """Return how a plane is shown: a stack as its brightest projection along z, a colour picture as one."""
+    dtype = spec.dtype if spec.dtype in TEXTURES else "float32"
+    return Spec(spec.shape, dtype, axes=spec.axes) if spec.is_colour else Spec(spec.shape[-2:], dtype)

@@ -1,0 +1,302 @@
+"""What pymmcore-plus tells of an acquisition: the sequence that it runs, its cameras, and each frame.
+
+Everything here reads what the signals of ``mmc.mda.events`` hand over, as versions 0.15 to 0.18 do: a useq-schema
+``MDASequence`` with a summary (``SummaryMetaV1``), and a ``MDAEvent`` with a dictionary for each frame
+(``FrameMetaV1``). Nothing is imported, and whatever is left out there is left open here.
+
+- An iterable of events runs under a placeholder without axes; then only the frames tell where they belong.
+- ``event.index`` counts the channels of a position that has channels of its own from 0; here a place along ``c`` is
+  one among all channels of the experiment.
+- Of several cameras each frame has ``index["cam"]`` and its ``camera_device``; for us a camera is a stream.
+- Colour pictures are ``(y, x, 3)`` and red, green, blue: pymmcore-plus turns the core's BGRA round (seen with
+  DemoCamera's 32bitRGB, snapped and in a hardware sequence; its array is a view of planes, so copying is cheap).
+- 32-bit pixels come as whole numbers also where the camera means floating point.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pellucid.errors import SourceError
+from pellucid.protocols import COLOURS, Spec, Stream
+
+__all__ = ["CHANNEL", "Camera", "Plan", "axes_of", "camera_of", "cameras_in", "channel_of", "spec_of"]
+
+CHANNEL = "Default"
+"""Of frames that no channel was set for."""
+_DTYPES = ("uint8", "uint16", "uint32", "int16", "float32")
+_EVENTS = 50_000
+"""Events that are gone through beforehand (under two seconds); a longer sequence is known by its own sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera, as the summary of an acquisition describes it.
+
+    Parameters
+    ----------
+    name
+    shape, dtype
+        Of the arrays it gives, as the summary has them.
+    pixel_um, exposure_ms, bit_depth
+        Where they are known.
+    floats
+        Its 32-bit pixels are floating point.
+    details
+        JSON types.
+    """
+
+    name: str
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    pixel_um: float | None = None
+    exposure_ms: float | None = None
+    bit_depth: int | None = None
+    floats: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, meta: Mapping[str, Any]) -> Camera:
+        """Return what is known of it when it gives other pictures than the summary says, by the first one's `meta`."""
+        kept = {key: value for key, value in self.details.items() if key not in ("binning", "roi")}
+        return replace(
+            self,
+            pixel_um=float(meta.get("pixel_size_um") or 0) or None,
+            exposure_ms=float(meta.get("exposure_ms") or 0) or None,
+            bit_depth=None,
+            details=kept,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An experiment as far as it is known before its first frame; all empty where it is not.
+
+    Parameters
+    ----------
+    sizes, names, z_um
+        As in `pellucid.protocols.Stream`.
+    channels
+        Group and preset of each place along ``c``.
+    counts
+        Frames of each channel from each camera; empty where nobody knows.
+    exposures
+        Of each channel, in ms, where the sequence sets it.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    z_um: float | None = None
+    channels: tuple[tuple[str, str], ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    exposures: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, sequence: Any) -> Plan:
+        """Read a ``MDASequence``; of a placeholder, or of something that is none, nothing is known."""
+        order = [str(axis) for axis in getattr(sequence, "axis_order", ())]
+        if not order:
+            return cls()
+        channels = [(channel.group, channel.config) for channel in sequence.channels]
+        named = bool(channels)
+        largest: dict[str, int] = {}
+        counts: Counter[str] = Counter()
+        exposures: dict[str, float] = {}
+        positions: dict[int, str] = {}
+        events = list(itertools.islice(sequence, _EVENTS + 1))
+        for event in events[:_EVENTS]:
+            if getattr(event.action, "type", "acquire_image") != "acquire_image":
+                continue
+            channel = channel_of(event)
+            if event.channel is not None:
+                named = True
+                if (event.channel.group, event.channel.config) not in channels:
+                    channels.append((event.channel.group, event.channel.config))
+            counts[channel] += 1
+            if event.exposure:
+                exposures.setdefault(channel, float(event.exposure))
+            for axis, place in event.index.items():
+                largest[str(axis)] = max(largest.get(str(axis), 0), int(place) + 1)
+            if "p" in event.index:
+                positions.setdefault(int(event.index["p"]), event.pos_name or "")
+        whole = len(events) <= _EVENTS
+        if not whole:
+            for axis, count in sequence.sizes.items():
+                largest[str(axis)] = max(largest.get(str(axis), 0), int(count))
+        if named and "c" in largest:
+            largest["c"] = len(channels)
+        sizes = {axis: largest[axis] for axis in (*order, *largest) if largest.get(axis)}
+        names: dict[str, list[str]] = {}
+        if named and "c" in sizes:
+            names["c"] = [config for _, config in channels]
+        if any(positions.values()):
+            names["p"] = [positions.get(i, "") or f"p{i}" for i in range(sizes["p"])]
+        return cls(
+            sizes, names, _z_step_um(sequence), tuple(channels) if named else (), counts if whole else {}, exposures
+        )
+
+    def continues(self, other: Plan) -> bool:
+        """Tell whether frames of this plan can follow those of another along ``t``."""
+        mine, others = ({a: n for a, n in plan.sizes.items() if a != "t"} for plan in (self, other))
+        return mine == others and self.names == other.names and self.channels == other.channels
+
+    def place_of(self, event: Any) -> int | None:
+        """Return the place along ``c`` of an event's channel; None where the plan does not have it."""
+        if event.channel is None:
+            return None
+        wanted = (event.channel.group, event.channel.config)
+        at = int(event.index.get("c", 0))
+        if at < len(self.channels) and self.channels[at] == wanted:
+            return at
+        return self.channels.index(wanted) if wanted in self.channels else None
+
+    def stream(self, camera: Camera, channel: str, spec: Spec, index: int, replaces: int | None) -> Stream:
+        """Return the stream of one camera and channel."""
+        return Stream(
+            spec,
+            camera=camera.name,
+            channel=channel,
+            index=index,
+            pixel_um=camera.pixel_um,
+            z_um=self.z_um,
+            exposure_ms=self.exposures.get(channel, camera.exposure_ms),
+            bit_depth=camera.bit_depth,
+            frames=self.counts.get(channel),
+            sizes=self.sizes,
+            names=self.names,
+            replaces=replaces,
+            details=camera.details,
+        )
+
+
+def cameras_in(summary: Mapping[str, Any]) -> list[Camera]:
+    """Return the cameras that an acquisition begins with: the selected one, or those behind a Multi Camera.
+
+    Parameters
+    ----------
+    summary
+        As ``sequenceStarted`` hands it over; one without ``image_infos`` gives none.
+    """
+    infos = {info["camera_label"]: info for info in summary.get("image_infos") or ()}
+    if not infos:
+        return []
+    devices = {device["label"]: device for device in summary.get("devices") or ()}
+    selected, info = next(iter(infos.items()))
+    channels = int(info.get("num_camera_adapter_channels", 1))
+    labels = [selected]
+    if channels > 1:
+        physical = [
+            str(value)
+            for key, value in _properties(devices.get(selected, {})).items()
+            if key.startswith("Physical Camera") and value in infos
+        ]
+        labels = physical or [f"{selected} {i + 1}" for i in range(channels)]
+    system = summary.get("system_info") or {}
+    return [_camera(label, infos.get(label, info), devices.get(label, {}), system) for label in labels]
+
+
+def _camera(name: str, info: Mapping[str, Any], device: Mapping[str, Any], system: Mapping[str, Any]) -> Camera:
+    properties = _properties(device)
+    details = {
+        "core": str(system.get("mmcore_version", "")),
+        "pymmcore_plus": str(system.get("pymmcore_plus_version", "")),
+        "device": f"{device.get('library', '')} {device.get('name', '')}".strip(),
+        "binning": str(properties.get("Binning") or ""),
+        "roi": [int(n) for n in info.get("roi") or (0, 0, info["width"], info["height"])],
+    }
+    bits = re.fullmatch(r"(?:Mono|RGB)(\d+)", str(info.get("pixel_format", "")))
+    try:
+        exposure_ms: float | None = float(properties["Exposure"])
+    except (KeyError, TypeError, ValueError):
+        exposure_ms = None
+    return Camera(
+        name,
+        tuple(int(n) for n in info["plane_shape"]),
+        str(info["dtype"]),
+        float(info.get("pixel_size_um") or 0) or None,
+        exposure_ms,
+        int(bits[1]) if bits else None,
+        # The core hands floating point out as whole numbers, and does not say which they are.
+        device.get("library") == "DemoCamera",
+        details,
+    )
+
+
+def _properties(device: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row.get("value") for row in device.get("properties") or ()}
+
+
+def camera_of(event: Any, meta: Mapping[str, Any], adapter: str) -> str:
+    """Return the name of a frame's camera.
+
+    Parameters
+    ----------
+    event, meta
+        As ``frameReady`` hands them over.
+    adapter
+        Name of a camera that gives several pictures at once and has no cameras of its own: its pictures are
+        told apart by their number.
+    """
+    name = str(meta.get("camera_device") or (meta.get("camera_metadata") or {}).get("Camera") or "camera")
+    return f"{name} {int(event.index['cam']) + 1}" if name == adapter and "cam" in event.index else name
+
+
+def channel_of(event: Any) -> str:
+    """Return the name of an event's channel."""
+    return str(event.channel.config) if event.channel is not None else CHANNEL
+
+
+def axes_of(event: Any, plan: Plan, later_t: int) -> dict[str, int] | None:
+    """Return a frame's places, with all axes of the plan; None for one that has none.
+
+    Parameters
+    ----------
+    event
+    plan
+    later_t
+        By how much ``t`` is more than the event says: time points of earlier acquisitions of the same kind.
+    """
+    axes = dict.fromkeys(plan.sizes, 0)
+    axes |= {str(axis): int(place) for axis, place in event.index.items() if axis != "cam"}
+    if "c" in axes:
+        place = plan.place_of(event)
+        axes["c"] = axes["c"] if place is None else place
+    if later_t and axes:
+        axes["t"] = axes.get("t", 0) + later_t
+    return axes or None
+
+
+def spec_of(camera: str, shape: Sequence[int], dtype: str, *, floats: bool) -> Spec:
+    """Return the plane for arrays of a shape and type.
+
+    Raises
+    ------
+    SourceError
+        Where such pictures cannot be taken.
+    """
+    given = f"camera {camera} gives pictures of {'x'.join(map(str, shape))} {dtype}, which cannot be taken; allowed are"
+    if len(shape) == 3 and shape[2] == len(COLOURS) and dtype == "uint8":
+        return Spec((len(COLOURS), shape[0], shape[1]), dtype, axes="cyx")
+    if len(shape) == 3:
+        raise SourceError(
+            f"{given} (y, x) and colours as (y, x, 3) uint8. Set a grey pixel type, or 8 bits a colour such as 32bitRGB"
+        )
+    if len(shape) != 2 or dtype not in _DTYPES:
+        raise SourceError(f"{given} (y, x) of {', '.join(_DTYPES)}. Set another pixel type")
+    return Spec((shape[0], shape[1]), "float32" if dtype == "uint32" and floats else dtype)
+
+
+def _z_step_um(sequence: Any) -> float | None:
+    """Return the distance between two planes, where it is one."""
+    inner = [getattr(place, "sequence", None) for place in sequence.stage_positions]
+    plans = [plan for plan in (getattr(s, "z_plan", None) for s in (sequence, *inner)) if plan]
+    gaps = np.diff(sorted(float(z) for z in plans[0])) if plans else np.empty(0)
+    if not gaps.size or gaps.min() <= 0 or np.ptp(gaps) > 1e-6 * gaps.max():
+        return None
+    return round(float(gaps.mean()), 9)

@@ -1,0 +1,66 @@
+"""What a frame tells beside its pictures: why some are missing, where it was taken, what did not arrive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Losses", "Note", "read_note", "told_losses"]
+
+Losses = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""``dropped`` or ``lost`` -> camera -> place -> frames."""
+UNKNOWN = "unknown"
+"""The camera of frames of which nobody knows whose they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note.
+
+    Parameters
+    ----------
+    where
+        Why planes are missing; empty where none is.
+    places
+        Names of the frame's places along axes that have any.
+    losses
+        Sums of the run so far; None where this note does not speak of them.
+    """
+
+    where: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
+    losses: Losses | None = None
+
+
+def read_note(text: str) -> Note:
+    """Parse what `pellucid.sinks._window_note` packs; any other text says why planes are missing."""
+    if not text:
+        return Note()
+    try:
+        told = json.loads(text)
+        return Note(told.get("where", ""), told.get("places", {}), told.get("losses"))
+    except (ValueError, AttributeError):
+        return Note(text)
+
+
+def told_losses(losses: Losses | None, cameras: int) -> str:
+    """Return ``lost 12 (camera buffer 10, wire 2)   dropped 3 (ring 3)``; cameras are named where there are several.
+
+    Parameters
+    ----------
+    losses
+    cameras
+        How many there are in this run.
+    """
+    texts = []
+    for state in ("lost", "dropped"):
+        counts = [
+            (f"{camera} {place}" if cameras > 1 or camera == UNKNOWN else place, n)
+            for camera, places in (losses or {}).get(state, {}).items()
+            for place, n in places.items()
+            if n
+        ]
+        if counts:
+            texts.append(f"{state} {sum(n for _, n in counts)} ({', '.join(f'{name} {n}' for name, n in counts)})")
+    return "   ".join(texts)

@@ -1,0 +1,115 @@
+"""One plane on the canvas: its textures, its camera, its place.
+
+Pixels go to the GPU as they are (``texture_format="auto"``: 8 and 16 bit as normalised integers, 32 bit
+floats as floats); contrast is a uniform of the shader, so a change of it uploads nothing. A colour picture is three
+textures, red, green and blue, whose light is added up: its planes need not be interleaved, which would cost ten
+times as much as to copy them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from vispy import scene
+from vispy.color import Colormap
+from vispy.visuals.transforms import STTransform
+
+from pellucid.protocols import Spec, Stream
+from pellucid.viewer import look
+from pellucid.viewer.layout import Place
+
+__all__ = ["Pane", "make_pane"]
+
+_PRIMARIES = ("#ff0000", "#00ff00", "#0000ff")
+
+
+@dataclass(slots=True, eq=False)
+class Pane:
+    """One plane of one stream.
+
+    Attributes
+    ----------
+    position
+        Of its stream among those shown.
+    stream, plane
+        What is shown.
+    spec
+        Of the plane.
+    view, camera, images
+        vispy's objects; three images for a colour picture.
+    across
+        Pixels of the raw plane (width, height): the coordinates of every camera, so that planes of
+        different sampling lie on each other.
+    """
+
+    position: int
+    stream: Stream
+    plane: str
+    spec: Spec
+    view: Any
+    camera: Any
+    images: tuple[Any, ...]
+    across: tuple[int, int]
+
+    @property
+    def place(self) -> Place:
+        """Left, top, width and height on the canvas, in logical pixels."""
+        return (*map(float, self.view.pos), *map(float, self.view.size))  # type: ignore[return-value]
+
+    @place.setter
+    def place(self, place: Place) -> None:
+        self.view.pos, self.view.size = place[:2], place[2:]
+
+    @property
+    def zoom(self) -> float:
+        """Logical pixels of the screen for one pixel of the raw plane."""
+        return abs(float(self.camera.transform.scale[0]))
+
+    def fit(self) -> None:
+        """Show the picture whole."""
+        self.camera.rect = (0, 0, *self.across)
+
+    def set_pixels(self, pixels: np.ndarray[Any, Any]) -> None:
+        """Show `pixels` with the next draw; they are read until then, and not copied before."""
+        for image, plane in zip(self.images, pixels if self.spec.is_colour else (pixels,), strict=True):
+            image.set_data(plane)
+
+    def set_limits(self, limits: tuple[float, float]) -> None:
+        """Set the values shown black and white; those of all colours are the same."""
+        for image in self.images:
+            image.clim = limits
+
+    def smooth(self) -> None:
+        """Keep magnified pixels squares; average a reduced picture, or its noise would be exaggerated."""
+        wanted = "linear" if self.zoom < 0.999 else "nearest"
+        for image in self.images:
+            if image.interpolation != wanted:
+                image.interpolation = wanted
+
+    def remove(self) -> None:
+        """Take it off the canvas."""
+        self.view.parent = None
+
+
+def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec, across: tuple[int, int]) -> Pane:
+    """Return a black pane on a canvas; see `Pane` for the parameters."""
+    camera = scene.PanZoomCamera(aspect=1)
+    camera.flip = (False, True, False)  # y down, as cameras and arrays count
+    view = scene.ViewBox(camera=camera, bgcolor=look.PANE, parent=canvas.scene)
+    maps = [Colormap([look.PANE, colour]) for colour in _PRIMARIES] if spec.is_colour else ["grays"]
+    height, width = spec.shape[-2:]
+    images = []
+    for colours in maps:
+        image = scene.Image(
+            np.zeros((height, width), spec.dtype), parent=view.scene, cmap=colours, clim=(0, 1),
+            texture_format="auto", interpolation="nearest", method="subdivide",
+        )  # fmt: skip
+        if spec.is_colour:
+            image.set_gl_state("additive", depth_test=False)
+        image.transform = STTransform(scale=(across[0] / width, across[1] / height))
+        images.append(image)
+    pane = Pane(position, stream, plane, spec, view, camera, tuple(images), across)
+    pane.fit()
+    return pane

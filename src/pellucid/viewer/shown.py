@@ -1,0 +1,94 @@
+"""One pane and what the window knows of it beyond its picture: contrast, notice, place in the experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pellucid.protocols import RAW, FrameInfo
+from pellucid.viewer.contrast import Contrast, subsample
+from pellucid.viewer.names import where_taken
+from pellucid.viewer.note import Note
+from pellucid.viewer.overlay import Caption
+from pellucid.viewer.pane import Pane
+
+__all__ = ["HOLD_NS", "Shown"]
+
+LEARN_NS = 150_000_000
+HOLD_NS = 700_000_000
+"""A plane that is missing for less than this keeps its last picture: single frames that skip do not flicker."""
+
+
+class Shown:
+    """A pane in use.
+
+    Parameters
+    ----------
+    pane
+    contrast
+        Of its plane.
+    name
+        Over the pane.
+
+    Attributes
+    ----------
+    notice : str
+        Why its plane is missing; empty where it is not.
+    values : tuple of float
+        Under the cursor; three of a colour picture.
+    seen_ns : int
+        When it was last given pixels.
+    """
+
+    def __init__(self, pane: Pane, contrast: Contrast, name: str) -> None:
+        self.pane, self.contrast, self.name = pane, contrast, name
+        self.notice = ""
+        self.values: tuple[float, ...] = ()
+        self.seen_ns = 0
+        self._learnt_ns = 0
+        self._info: FrameInfo | None = None
+        self._note = Note()
+        self.apply()
+
+    def apply(self) -> None:
+        """Show the plane within the limits of its contrast."""
+        if self.contrast.limits:
+            self.pane.set_limits(self.contrast.limits)
+
+    def show(self, pixels: np.ndarray[Any, Any], info: FrameInfo, note: Note, now_ns: int) -> None:
+        """Take over a frame whose pixels the pane was given."""
+        self.seen_ns, self.notice = now_ns, ""
+        self._info, self._note = info, note
+        if now_ns - self._learnt_ns > LEARN_NS:
+            self._learnt_ns = now_ns
+            if self.contrast.learn(subsample(pixels), now_ns):
+                self.apply()
+
+    def miss(self, where: str, now_ns: int) -> None:
+        """Take over that a frame does not bring this plane."""
+        if now_ns - self.seen_ns > HOLD_NS:
+            self.notice = f"raw only: {where}" if where else "raw only"
+
+    def read(self, pixels: np.ndarray[Any, Any], at: tuple[float, float] | None) -> None:
+        """Note the values at a point of the raw plane."""
+        self.values = ()
+        if at is not None:
+            height, width = pixels.shape[-2:]
+            row = int(at[1] * height / self.pane.across[1])
+            column = int(at[0] * width / self.pane.across[0])
+            if 0 <= row < height and 0 <= column < width:
+                self.values = tuple(float(value) for value in np.atleast_1d(pixels[..., row, column]))
+
+    def caption(self) -> Caption:
+        """Return what is written over the pane now."""
+        pane, limits = self.pane, self.contrast.limits
+        detail = f"{_short(limits)}  {'auto' if self.contrast.auto else 'fixed'}" if limits else ""
+        um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
+        taken = where_taken(pane.stream, self._info.axes, self._note.places) if self._info is not None else ""
+        return Caption(pane.place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
+
+
+def _short(limits: tuple[float, float]) -> str:
+    digits = 0 if limits[1] - limits[0] >= 20 else 2 if limits[1] - limits[0] >= 0.2 else 4
+    return f"{limits[0]:.{digits}f} – {limits[1]:.{digits}f}"
