@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +95,22 @@ def sinks(folder):
     }
 
 
-@pytest.mark.parametrize("kind", installed("sources"))
+ELSEWHERE = {
+    "micromanager-java": ("sources/test_java.py", "check_source("),
+    "pymmcore-plus": ("sources/test_pymmcore_plus.py", "check_source("),
+    "micromanager-display": ("sinks/test_application.py", "check_sink("),
+    "window": ("viewer/test_window_process.py", "check_sink("),
+}
+"""Parts that need a server, a core or a screen beside them keep the same contract in their own tests."""
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_what_is_tested_elsewhere_is(kind):
+    file, call = ELSEWHERE[kind]
+    assert call in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [k for k in installed("sources") if k not in ELSEWHERE])
 def test_source(kind, tmp_path):
     check_source(sources(tmp_path)[kind])
 
@@ -105,7 +121,7 @@ def test_stage(kind, tmp_path):
         check_stage(make, SPECS)
 
 
-@pytest.mark.parametrize("kind", [k for k in installed("sinks") if k != "window"])
+@pytest.mark.parametrize("kind", [k for k in installed("sinks") if k not in ELSEWHERE])
 def test_sink(kind, tmp_path):
     check_sink(sinks(tmp_path)[kind])
     if kind == "recorder":
@@ -116,8 +132,8 @@ def test_sink(kind, tmp_path):
 def test_no_part_is_left_out():
     """An engine that is installed needs its suite here; the window's runs with its screen in tests/viewer."""
     assert {group: sorted(installed(group)) for group in GROUPS} == {
-        "sources": ["micromanager", "replay", "simulated", "wire"],
+        "sources": ["micromanager", "micromanager-java", "pymmcore-plus", "replay", "simulated", "wire"],
         "stages": ["deconvolve"],
         "engines": [],
-        "sinks": ["null", "recorder", "window"],
+        "sinks": ["micromanager-display", "null", "recorder", "window"],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 from collections.abc import Sequence
@@ -16,7 +17,15 @@ from pellucid.terminal import console, say
 
 __all__ = ["run_benchmarks"]
 
-PARTS = ("wire", "path", "remote", "bridge", "deconvolution")
+MEASURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "wire": ("transport", "measure_wire", (2048, 512)),
+    "path": ("transport", "measure_path", (2048, 512)),
+    "remote": ("transport", "measure_remote", (2048,)),
+    "core": ("core", "measure_core", (512, 2048)),
+    "bridge": ("bridge", "measure_bridge", (2048, 512)),
+    "deconvolution": ("deconvolution", "measure_deconvolution", ()),
+}
+"""Module and function of each, and the sides of the frames for which it is called."""
 
 
 def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
@@ -27,47 +36,38 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     quick
         Fewer repetitions: seconds instead of a minute or two.
     only
-        Some of ``wire``, ``path``, ``remote``, ``bridge``, ``deconvolution``.
+        Some of `MEASURES`.
 
     Raises
     ------
     ConfigError
-        Where another part is named.
+        Where another one is named.
+    MissingExtra
+        Where one was named whose packages are not installed; without a name it is left out, aloud.
     """
-    parts = list(only or PARTS)
-    for part in parts:
-        if part not in PARTS:
-            raise ConfigError(f"--only {part}: no such benchmark. Allowed: {', '.join(PARTS)}")
+    for part in only or ():
+        if part not in MEASURES:
+            raise ConfigError(f"--only {part}: no such benchmark. Allowed: {', '.join(MEASURES)}")
     threads = torch.get_num_threads()
     figures: dict[str, Any] = {"date": date.today().isoformat(), "hardware": _hardware()}
-    if "wire" in parts or "path" in parts:
-        from pellucid.bench.transport import measure_path, measure_wire
-
-        if "wire" in parts:
-            figures["wire"] = [measure_wire(side, quick) for side in (2048, 512)]
-        if "path" in parts:
-            figures["path"] = [measure_path(side, quick) for side in (2048, 512)]
-    if "remote" in parts:
-        from pellucid.bench.transport import measure_remote
-
-        figures["remote"] = measure_remote(2048, quick)
-    if "bridge" in parts:
-        from pellucid.bench.bridge import measure_bridge
-
+    for part in only or MEASURES:
+        module, name, sides = MEASURES[part]
+        measure = getattr(importlib.import_module(f"pellucid.bench.{module}"), name)
+        torch.set_num_threads(threads)  # a session takes one core less
+        rows: list[dict[str, Any]] = []
         try:
-            figures["bridge"] = [measure_bridge(side, quick) for side in (2048, 512)]
+            for side in sides:
+                row = measure(side, quick)
+                rows += row if isinstance(row, list) else [row]
+            if not sides:
+                rows = measure(quick)
         except MissingExtra as error:
             if only:
                 raise
-            say(f"bridge: not measured. {error}")
-    if "deconvolution" in parts:
-        from pellucid.bench.deconvolution import measure_deconvolution
-
-        torch.set_num_threads(threads)  # the sessions above took one core less
-        figures["deconvolution"] = measure_deconvolution(quick)
-    for title in PARTS:
-        if title in figures:
-            _print(title, figures[title])
+            say(f"{part}: not measured. {error}")
+            continue
+        figures[part] = rows
+        _print(part, rows)
     say(json.dumps(figures))
     return figures
 

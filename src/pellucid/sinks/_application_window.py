@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import SinkError
-from pellucid.wire.bridge import Bridge, Refused
+from pellucid.wire.bridge import Bridge
+from pellucid.wire.bridge_message import Refused
 from pellucid.wire.bridge_object import Pixels, RemoteObject
 
 __all__ = ["ApplicationWindow", "Picture"]

@@ -16,7 +16,8 @@ from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import RESTORED, Slot, Spec, Stream
 from pellucid.sinks._application_window import ApplicationWindow, Picture
-from pellucid.wire.bridge import PORT, Absent, Bridge, Gone, Refused, Stopped
+from pellucid.wire.bridge import PORT, Bridge
+from pellucid.wire.bridge_message import Absent, Gone, Refused, Stopped
 
 __all__ = ["ApplicationDisplay"]
 

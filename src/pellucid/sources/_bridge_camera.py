@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pellucid.errors import SourceError
 from pellucid.protocols import Spec, Stream
 from pellucid.sources._camera import Planar, kind_of, spec_of
-from pellucid.wire.bridge import LARGEST, Garbage
+from pellucid.wire.bridge import LARGEST
+from pellucid.wire.bridge_message import Garbage
 from pellucid.wire.bridge_object import RemoteObject
 from pellucid.wire.copier import Copier
 

@@ -15,7 +15,8 @@ from pellucid.sources._mmcore import refuse_crash
 from pellucid.sources._player import Player
 from pellucid.sources._stamps import Stamps
 from pellucid.sources._steps import Step
-from pellucid.wire.bridge import Bridge, Gone, Refused, Stopped
+from pellucid.wire.bridge import Bridge
+from pellucid.wire.bridge_message import Gone, Refused, Stopped
 from pellucid.wire.bridge_object import RemoteObject
 
 __all__ = ["Drive", "DrivenCore", "refuse_busy"]

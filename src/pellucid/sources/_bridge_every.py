@@ -8,7 +8,7 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import Slot, Stream
 from pellucid.sources._bridge_camera import Tags
 from pellucid.sources._bridge_watch import IDLE_S, LAST_PAUSE_S, Seen, Watch, count_of
-from pellucid.wire.bridge import Refused, value_of
+from pellucid.wire.bridge_message import Refused, value_of
 
 __all__ = ["EveryFrame"]
 

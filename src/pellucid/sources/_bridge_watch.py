@@ -26,12 +26,13 @@ from pellucid.protocols import FrameInfo, Slot, Stream
 from pellucid.sources._bridge_camera import Camera, Plane, Tags, ask_camera
 from pellucid.sources._bridge_desk import Desk
 from pellucid.sources._stamps import Stamps
-from pellucid.wire.bridge import Bridge, Garbage, Refused, Reply, Request, value_of
+from pellucid.wire.bridge import Bridge
+from pellucid.wire.bridge_message import Garbage, Refused, Reply, Request, value_of
 from pellucid.wire.bridge_object import RemoteObject, read_json
 
 __all__ = ["Seen", "Watch", "count_of"]
 
-IDLE_S = 0.25
+IDLE_S = 0.1
 """Longest pause while no sequence runs."""
 RECHECK_S = 0.25
 """An unchanged number of images is not believed for longer."""

@@ -25,7 +25,8 @@ from pellucid.sources._experiment import Experiment
 from pellucid.sources._mmcore import text
 from pellucid.sources._paths import from_folder
 from pellucid.sources._player import Player
-from pellucid.wire.bridge import PORT, Bridge, Garbage, Gone, Refused, Stopped, attach
+from pellucid.wire.bridge import PORT, Bridge, attach
+from pellucid.wire.bridge_message import Garbage, Gone, Refused, Stopped
 from pellucid.wire.bridge_object import RemoteObject
 
 __all__ = ["MicroManagerJava"]

@@ -11,22 +11,20 @@ Facts of the protocol are from PyJavaZ (ZMQServer.java, ZMQSocketWrapper.java, Z
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import zmq
-from numpy.typing import NDArray
 from zmq.utils.monitor import recv_monitor_message
 
 from pellucid.errors import WireError
 from pellucid.metrics import now_ns
+from pellucid.wire.bridge_message import Absent, Garbage, Gone, Reply, Request, Stopped, read_reply, request, value_of
 
-__all__ = ["PORT", "Absent", "Bridge", "Garbage", "Gone", "Refused", "Request", "Stopped", "attach", "value_of"]
+__all__ = ["PORT", "Bridge", "attach"]
 
 PORT = 4827
 """Where Micro-Manager listens, unless it is told otherwise."""
@@ -46,7 +44,6 @@ LOOK_S = 0.5
 LARGEST = 2**30
 """Bytes of one part of a message; ZeroMQ ends the connection at a larger one, before it takes memory for it."""
 
-_ARRAYS = {"byte-array": "u1", "short-array": "u2", "int-array": "u4", "float-array": "f4", "double-array": "f8"}
 _ENDS = (
     zmq.Event.CLOSED
     | zmq.Event.DISCONNECTED
@@ -54,34 +51,6 @@ _ENDS = (
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
     | zmq.Event.HANDSHAKE_FAILED_AUTH
 )
-
-Request = list[bytes]
-Reply = dict[str, Any]
-
-
-class Absent(Exception):
-    """Nothing listens at the port."""
-
-
-class Gone(Exception):
-    """The connection broke; what was known of the other side is void."""
-
-
-class Garbage(Gone):
-    """An answer that no Micro-Manager gives."""
-
-
-class Refused(Exception):
-    """The call threw an exception over there; the text is its first line."""
-
-
-class Stopped(Exception):
-    """Nobody wants the answer any more."""
-
-
-def request(command: str, **keys: Any) -> Request:
-    """Return a request as it goes out."""
-    return [json.dumps({"command": command, **keys}).encode("iso-8859-1")]
 
 
 class Bridge:
@@ -187,7 +156,7 @@ class Bridge:
             while True:
                 found = dict(self._poller.poll(SLICE_MS))
                 if self._socket in found:
-                    return _read_reply(self._socket.recv_multipart(copy=False))
+                    return read_reply(self._socket.recv_multipart(copy=False))
                 if self._monitor in found:
                     self._look_at_event()
                 waited_s = (now_ns() - began) * 1e-9
@@ -366,42 +335,3 @@ def _pause(seconds: float, stopped: Callable[[float], bool]) -> None:
             return
         time.sleep(min(left_s, SLICE_MS * 1e-3))
     raise Stopped
-
-
-def _read_reply(frames: Sequence[zmq.Frame]) -> Reply:
-    """Return an answer with its array in place.
-
-    Raises
-    ------
-    Garbage
-    """
-    try:
-        if len(frames) not in (2, 4) or len(frames[0].buffer):
-            raise ValueError(f"{len(frames)} parts")
-        reply = json.loads(frames[1].bytes.decode("iso-8859-1"))
-        if not isinstance(reply, dict) or not isinstance(reply.get("type"), str):
-            raise ValueError("no type")
-        array = _ARRAYS.get(reply["type"])
-        if (array is not None) != (len(frames) == 4):
-            raise ValueError("an array is missing" if array else "an array too many")
-        if array is not None:
-            pixels: NDArray[Any] = np.frombuffer(frames[3].buffer, array)
-            reply["value"] = pixels
-        return reply
-    except (ValueError, RecursionError) as error:
-        raise Garbage(f"it answers what cannot be read: {str(error)[:60]}") from None
-
-
-def value_of(reply: Reply) -> Any:
-    """Return the value of an answer.
-
-    Raises
-    ------
-    Refused
-        Where it is an exception.
-    """
-    if reply["type"] == "exception":
-        lines = str(reply.get("value", "")).strip().splitlines() or ["no reason given"]
-        # "java.lang.Exception: text", then where it was thrown
-        raise Refused(lines[0].removeprefix("java.lang.Exception: ").strip().rstrip(".")[:300])
-    return reply.get("value")

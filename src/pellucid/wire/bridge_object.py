@@ -10,7 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pellucid.wire.bridge import Bridge, Garbage, Reply, value_of
+from pellucid.wire.bridge import Bridge
+from pellucid.wire.bridge_message import Garbage, Reply, value_of
 
 __all__ = ["Pixels", "RemoteObject", "read_json", "snake"]
 
