@@ -304,7 +304,9 @@ def demo(
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="wire, path, remote, core, bridge or deconvolution; repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="wire, path, remote, core, bridge or deconvolution; repeatable.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Measure this computer: wire, whole path and deconvolution, each as a ratio within one run."""
