@@ -23,6 +23,7 @@ from pellucid.stages.deconvolve import TYPES, Deconvolve
 from pellucid.testing import LocalRing, check_stage
 
 METHODS = ("wiener-butterworth", "richardson-lucy")
+ALL = (*METHODS, "gaussian", "butterworth", "wiener")
 NARROW = {"kind": "gaussian", "fwhm_px": 3.5}
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data"
 
@@ -76,7 +77,9 @@ def test_richardson_lucy_is_that_of_scikit_image():
     truth[40:120, 40:120] = specimen.draw((80, 80), rng)
     psf = specimen.thin_psf(33)
     image = specimen.expose(truth, psf, rng, photons=400, read_noise=0)
-    ours = restore(image, psf=specimen.thin_lens(33), method="richardson-lucy", iterations=10)
+    ours = restore(
+        image, psf=specimen.thin_lens(33), method="richardson-lucy", preset="published", iterations=10, start="flat"
+    )
     theirs = restoration.richardson_lucy(image, psf, num_iter=10, clip=False)
     np.testing.assert_allclose(ours[20:-20, 20:-20], theirs[20:-20, 20:-20], atol=2e-3 * theirs.max())
 
@@ -112,15 +115,23 @@ def test_the_wrong_direction_of_the_psf_would_be_seen(tmp_path):
 # Light
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_light_is_conserved_and_as_published_is_not(seen, method):
+@pytest.mark.parametrize("preset", ["tuned", "fast", "published"])
+@pytest.mark.parametrize("method", ALL)
+def test_light_is_conserved(seen, method, preset):
     image, _ = seen
-    kept = restore(image, psf=specimen.thin_lens(), method=method)
-    assert kept.sum(dtype=float) / image.sum(dtype=float) == pytest.approx(1, abs=0.01)
-    published = restore(image, psf=specimen.thin_lens(), method=method, photometry="as-published")
+    kept = restore(image, psf=specimen.thin_lens(), method=method, preset=preset, photometry="conserve")
+    assert kept.sum(dtype=float) / image.sum(dtype=float) == pytest.approx(1, abs=1e-4)
+
+
+def test_as_published_the_light_that_is_gained_stays(seen):
+    image, _ = seen
+    keys = {"psf": specimen.thin_lens(), "preset": "published"}
+    published, kept = restore(image, **keys), restore(image, **keys, photometry="conserve")
     gain = published.sum(dtype=float) / image.sum(dtype=float)
-    assert gain > 1.1 if method == "wiener-butterworth" else gain == pytest.approx(1, abs=0.01)
+    assert gain > 1.1
     np.testing.assert_allclose(kept * gain, published, rtol=1e-4, atol=1e-3)
+    plain = restore(image, **keys, method="richardson-lucy")
+    assert plain.sum(dtype=float) / image.sum(dtype=float) == pytest.approx(1, abs=0.01)
 
 
 @settings(deadline=None, max_examples=15)
@@ -165,11 +176,14 @@ def test_uint16_is_float32_rounded_and_clipped(seen):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_field_shifted_a_little_gives_the_same_inside(method):
     image, _ = specimen.case((300, 300), specimen.thin_psf(), np.random.default_rng(4))
-    keys = {"psf": specimen.thin_lens(), "method": method, "photometry": "as-published"}
+    # A number of steps: by itself each crop takes the one that is best for what it shows.
+    keys = {"psf": specimen.thin_lens(), "method": method, "photometry": "as-published", "iterations": 4}
     one = restore(image[:260, :260], **keys)[40:, 24:]
     two = restore(image[40:, 24:], **keys)[:220, :236]
     inside = (slice(32, -32), slice(32, -32))
-    np.testing.assert_allclose(one[inside], two[inside], atol=1e-3 * one.max())
+    # Of a bright spot a few steps make much of little (and the two crops measure their noise for themselves).
+    assert np.sqrt(np.mean((one[inside] - two[inside]) ** 2)) < 2e-3 * one.max()
+    assert abs(one[inside].sum() / two[inside].sum() - 1) < 1e-2
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -325,11 +339,11 @@ def refused(shape, dtype, *wanted, pixel_um=None, **keys):
         assert part in text, f"{part!r} is not in: {text}"
 
 
-def test_stacks_other_types_and_larger_psfs_are_refused():
-    refused((5, 64, 64), "uint16", "5x64x64 uint16", "planes (y, x)", 'unit = "plane"')
+def test_other_types_and_larger_psfs_are_refused():
+    refused((5, 64, 64), "uint16", "no width along z", "fwhm_z_um = 0.9")
     refused((64, 64), "complex64", "complex64", "it takes uint8, uint16", "Convert the frames")
     lens = {"kind": "scalar", "na": 0.8, "wavelength_nm": 500}
-    refused((64, 200), "uint16", "psf of 65x65", "64x200 uint16", "at most 63x63", psf=lens, pixel_um=0.1)
+    refused((64, 200), "uint16", "psf of 65x65", "64x200", "at most 63x63", psf=lens, pixel_um=0.1)
     refused((200, 21), "uint16", "at most 21x21", psf=lens, pixel_um=0.1)
     refused((64, 64), "uint16", "size of a pixel", "pixel_um = 0.1", psf=lens)
     refused((64, 64), "uint16", "nowhere.tif", "no such file", psf="nowhere.tif")
@@ -348,7 +362,7 @@ def test_a_psf_as_large_as_the_frame_is_taken():
         {"alpha": 0},
         {"beta": 1.5},
         {"beta": "none"},
-        {"order": 0},
+        {"order": -1},
         {"resolution_px": 1},
         {"background": float("nan")},
         {"method": "rl"},

@@ -1,81 +1,90 @@
-"""Deconvolution of planes, live: Richardson-Lucy with the traditional or the Wiener-Butterworth back projector.
+"""Deconvolution, live: of each plane, of each stack, or of the volume that every new plane updates.
 
-One iteration, for the picture ``y``, the PSF's OTF ``F`` and the back projector ``B``::
-
-    e <- max(e * IFFT[ FFT( y / IFFT( FFT(e) F ) ) B ], floor)
-
-Richardson 1972, Lucy 1974: ``B = conj(F)``, 10 to 40 iterations. Guo et al. 2020 (Nature Biotechnology 38, 1337):
-a ``B`` that undoes the blur inside the resolution limit and damps what lies beyond, 1 to 5 iterations.
-
-**Borders.** The transform is periodic, so light would come back in at the other side. The picture is continued by
-its mirror image by half the PSF on each side and on to a size that is fast to transform, and cropped at the end.
-
-**Light.** Richardson-Lucy keeps the sum of the picture. The Wiener-Butterworth kernel has negative lobes, and what
-they push below zero is cut off, so the published algorithm gains 15 to 60% of light on noisy planes, and the
-faster the noise the more. A step does not care about the scale of its estimate (twice the estimate halves the
-ratio), so dividing by the gain once at the end is the same as doing it in each step, and costs one sum.
-
-**Memory.** All pictures that last live in tensors made by ``open``. torch makes the result of a transform
-itself, and with ``out=`` copies it in addition, on the CPU as with CUDA; so the transforms here return theirs and
-all else works in place. Their sizes are always the same: torch's allocator for CUDA hands out the same blocks,
-and a graph has them in its own pool. glibc may give blocks of many MB back to the system and fetch them anew,
-which costs time (a tenth at 2048x2048) but no memory.
+What is computed is in `pellucid.deconvolution`; here a config's keys become a recipe, and frames become pictures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from pellucid.deconvolution import Deconvolver, Recipe
+from pellucid.deconvolution.grid import Grid
+from pellucid.deconvolution.memory import choose_tile, limit_bytes, peak_bytes
+from pellucid.deconvolution.recipe import Acceleration, Method, Preset, Start
+from pellucid.deconvolution.rolling import Rolling
 from pellucid.errors import StageError
-from pellucid.optics.projectors import fast_size, flipped, otf, wiener_butterworth
+from pellucid.optics.projectors import Image
 from pellucid.optics.psf import Psf
-from pellucid.protocols import Spec, Stream
+from pellucid.protocols import FrameInfo, Spec, Stream
 
 __all__ = ["Deconvolve"]
 
 WHERE = 'stage "deconvolve"'
-ITERATIONS = {"wiener-butterworth": 4, "richardson-lucy": 20}
 TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
-FLOOR = 1e-4
-"""Of the estimate, in units of the picture's mean. From 1e-6 to 1e-2 the results are the same within 0.01 dB."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+_OF_RECIPE = (
+    "iterations",
+    "stop_change",
+    "start",
+    "acceleration",
+    "alpha",
+    "beta",
+    "order",
+    "epsilon",
+    "resolution_px",
+    "smooth_px",
+    "tv",
+)
 
 
 @dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
 class Deconvolve:
-    """Undo the blur of a known PSF in each plane.
+    """Undo the blur of a known PSF, in planes or in stacks.
 
-    The defaults were fixed for noisy widefield planes (about 20 to 1000 photons in the brightest pixel) and are
-    the same for all data: alpha 0.05 rather than the 0.001 of clean stacks, a Butterworth filter of order 4
-    rather than 10, which rings in noise, and a flat start, with which the first step is a linear filter of the
-    picture and costs two transforms instead of four.
+    Given planes, each is restored by itself; given stacks (``[session] unit = "stack"``), each as a volume. With
+    `rolling`, planes of a z-stack are given and each is put into its place in a volume, which is then restored: the
+    result is that plane, with the light of its neighbours taken out, as soon as it is there.
 
     Parameters
     ----------
     psf
         A file, or a table with ``kind``: see `pellucid.optics.psf`.
     method
-        ``"wiener-butterworth"``: 4 steps do what ``"richardson-lucy"`` does in about 25.
+        ``"wiener-butterworth"``: 2 to 10 steps do what ``"richardson-lucy"`` does in 10 to 40. ``"gaussian"`` and
+        ``"butterworth"`` are back projectors of the same family. ``"wiener"``: one linear filter, the lowest latency;
+        below zero where noise has it so.
+    preset
+        Where the other keys come from that are not given: ``"tuned"``, measured on noisy specimens of known truth;
+        ``"fast"``, two steps; ``"published"``, as in the papers, for comparisons.
     iterations
-        None: 4 and 20. More are sharper and noisier; with 20 photons 2 or 3 are best, with 1000 go on to 8.
+        ``"auto"``: by the noise of each picture; a number makes all the same, and can be captured in a CUDA graph.
+    stop_change
+        End sooner, where the residual changes by less than this part of itself in a step; 0: never.
     background
         Camera counts without light, subtracted from each pixel; what is then below 0 becomes 0.
-    start
-        First estimate: ``"flat"``, ``"blurred"`` (the picture blurred once more) or ``"image"``.
-    alpha, beta, order, epsilon, resolution_px
-        Of the Wiener-Butterworth kernel: see `pellucid.optics.projectors.wiener_butterworth`.
+    start, acceleration, alpha, beta, order, epsilon, resolution_px, smooth_px, tv
+        See `pellucid.deconvolution.recipe.Recipe`; None: as the preset has it. ``tv = 0.002`` asks for few edges.
     photometry
         ``"conserve"``: the result's sum is that of the picture after `background`. ``"as-published"``: the light
         that the algorithm gains stays in. Comparisons with other programs need the latter.
+    rolling
+        See above; needs the z of each plane, so an experiment with a z-stack.
+    memory_gb
+        Restore larger pictures in tiles, so that no more is used; None: half of what this computer or GPU has.
     reads, writes
         Names of planes; None: connected to the stage before.
     output
-        ``"float32"``, or ``"uint16"``: the same scale, rounded and clipped at 0 and 65535. A float frame that
-        holds NaN or infinite light comes out NaN all over, or, as uint16 has no NaN, 0 all over: `witness` tells.
+        ``"float32"``: camera counts; or ``"uint16"``: counts times `scale`, rounded and clipped at 0 and 65535. A
+        float frame that holds NaN or infinite light comes out NaN all over, or, as uint16 has no NaN, 0 all over:
+        `witness` tells.
+    scale
+        Grey values a count, the same for the whole run and written beside the pixels.
 
     Attributes
     ----------
@@ -86,24 +95,54 @@ class Deconvolve:
     """
 
     psf: Psf
-    method: Literal["wiener-butterworth", "richardson-lucy"] = "wiener-butterworth"
-    iterations: Annotated[int, Field(ge=1, le=1000)] | None = None
-    background: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    start: Literal["flat", "blurred", "image"] = "flat"
-    alpha: Annotated[float, Field(gt=0, le=10)] = 0.05
-    beta: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
-    order: Annotated[int, Field(ge=1, le=50)] = 4
-    epsilon: Literal["theory", "authors"] = "theory"
+    method: Method = "wiener-butterworth"
+    preset: Preset = "tuned"
+    iterations: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] | None = None
+    stop_change: Annotated[float, Field(ge=0, lt=1)] | None = None
+    background: Finite = 0.0
+    start: Start | None = None
+    acceleration: Acceleration | None = None
+    alpha: Annotated[float, Field(gt=0, le=10)] | None = None
+    beta: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = None
+    order: Annotated[int, Field(ge=0, le=50)] | None = None
+    epsilon: Literal["theory", "authors"] | None = None
     resolution_px: Annotated[float, Field(ge=2)] | None = None
-    photometry: Literal["conserve", "as-published"] = "conserve"
+    smooth_px: Annotated[float, Field(ge=0, le=100)] | None = None
+    tv: Annotated[float, Field(ge=0, le=0.2)] | None = None
+    photometry: Literal["conserve", "as-published"] | None = None
+    rolling: bool = False
+    memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     reads: str | None = None
     writes: str | None = None
     output: Literal["float32", "uint16"] = "float32"
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     def __post_init__(self) -> None:
         self.captures = True
+        self.history = 0
         self.witness: torch.Tensor | None = None
-        self._bound: _Bound | None = None
+        self.needed_bytes = 0
+        self._bound: Deconvolver | Rolling | None = None
+
+    def recipe(self, ndim: int) -> Recipe:
+        """Return what is done to planes (`ndim` 2) or stacks (3).
+
+        Raises
+        ------
+        StageError
+            Where two keys exclude each other.
+        """
+        recipe = Recipe.of(self.method, ndim, self.preset)
+        given = {key: getattr(self, key) for key in _OF_RECIPE if getattr(self, key) is not None}
+        if self.method == "wiener":
+            for key in ("iterations", "stop_change", "start", "acceleration", "tv"):
+                if given.get(key) not in (None, 0, "auto"):
+                    raise StageError(
+                        f'{WHERE}: {key} = {given[key]!r} with method = "wiener", which has no steps; leave it out'
+                    )
+        if given.get("iterations") == "auto":
+            given["iterations"] = None
+        return replace(recipe, **given)
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
         """Sample the PSF, make the kernels, allocate.
@@ -111,151 +150,100 @@ class Deconvolve:
         Raises
         ------
         StageError
-            For frames that are no planes of real numbers, and for a PSF that cannot be used on them.
+            For frames that are neither planes nor stacks of real numbers, for a PSF that cannot be used on them, and
+            where the memory does not suffice even for tiles.
         """
-        if len(given.shape) != 2:
-            raise StageError(
-                f"{WHERE}: given {given}; it works on planes (y, x), stacks come later."
-                ' Let the source give single planes (unit = "plane")'
-            )
+        planes = self._planes(stream, given)
         if given.dtype not in TYPES:
             raise StageError(f"{WHERE}: given {given}; it takes {', '.join(TYPES)}. Convert the frames before")
-        psf = self.psf.sample(stream.pixel_um, f"{WHERE}: psf")
-        if psf.shape[0] > given.shape[0] or psf.shape[1] > given.shape[1]:
-            largest = (min(given.shape) - 1) | 1  # odd
-            raise StageError(
-                f"{WHERE}: psf of {psf.shape[0]}x{psf.shape[1]} px is larger than the frame, {given}."
-                f" Give one of at most {largest}x{largest} px (size_px, or a smaller cut of the file), or larger frames"
-            )
-        self._bound = _Bound(self, psf, given, device)
-        self.witness = self._bound.light if self.output == "uint16" else None
-        return Spec(given.shape, self.output, device)
+        shape = given.shape[-2:] if planes == 1 else (planes, *given.shape[-2:])
+        recipe = self.recipe(len(shape))
+        psf = self._sample(stream, shape, recipe)
+        tile, overlap = self._tile(shape, given.dtype, psf, recipe, device)
+        deconvolver = Deconvolver(
+            shape,
+            given.dtype,
+            psf,
+            recipe,
+            device,
+            background=self.background,
+            conserve=(self.photometry or ("as-published" if self.preset == "published" else "conserve")) == "conserve",
+            output=self.output,
+            scale=self.scale,
+            tile=tile,
+            overlap=overlap,
+        )
+        self.captures = not recipe.decides and not self.rolling
+        self._bound = Rolling(deconvolver, shape, given.dtype, self.output, device) if self.rolling else deconvolver
+        self.history = planes - 1 if self.rolling else 0
+        self._squeeze = len(given.shape) == 3 and planes == 1
+        self.witness = deconvolver.light if self.output == "uint16" else None
+        return Spec(given.shape, self.output, device, given.axes)
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
-        """Hot: deconvolve the plane `given` into `result`."""
+        """Hot: deconvolve `given` into `result`."""
         assert self._bound is not None, "open the stage first"
+        if self._squeeze:
+            given, result = given[0], result[0]
         self._bound(given, result)
+
+    def at(self, info: FrameInfo) -> None:
+        """Note where the next plane belongs; only a rolling one has to know."""
+        if isinstance(self._bound, Rolling):
+            self._bound.at(info.axes or {})
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what is worth keeping beside the result."""
+        unit = "camera counts" if self.output == "float32" else f"camera counts times {self.scale:g}"
+        return {"value": unit, "grey_values_per_count": self.scale if self.output == "uint16" else 1.0}
 
     def close(self) -> None:
         """Give the memory back."""
         self._bound = self.witness = None
 
-
-class _Bound:
-    """The stage bound to one shape on one device; every decision is made, all lasting memory is here."""
-
-    def __init__(self, stage: Deconvolve, psf: np.ndarray[Any, Any], given: Spec, device: str) -> None:
-        (h, w), dtype = given.shape, np.dtype(given.dtype)
-        ph, pw = (fast_size(n + 2 * (m // 2)) for n, m in zip((h, w), psf.shape, strict=True))
-        self.shape = (ph, pw)
-        top, left = (ph - h) // 2, (pw - w) // 2
-        bottom, right = ph - h - top, pw - w - left
-        forward = otf(psf, (ph, pw))
-        if stage.method == "richardson-lucy":
-            back = flipped(forward)
-        else:
-            back = wiener_butterworth(
-                psf,
-                (ph, pw),
-                alpha=stage.alpha,
-                beta=stage.beta,
-                order=stage.order,
-                epsilon=stage.epsilon,
-                resolution_px=stage.resolution_px,
-            )
-        # Tensors made under inference_mode could not be written to outside of it.
-        with torch.inference_mode(False):
-            self.forward = torch.from_numpy(forward).to(device)
-            self.back = torch.from_numpy(back).to(device)
-            self.picture, self.estimate = (torch.zeros((ph, pw), dtype=torch.float32, device=device) for _ in range(2))
-            self.total, self.mean, self.scale, self.light = (
-                torch.zeros((), dtype=torch.float32, device=device) for _ in range(4)
-            )
-            rows = slice(top, top + h)
-            self.frame = self.picture[rows, left : left + w]
-            self.cropped = self.estimate[rows, left : left + w]
-            # Each border: where it lies, what it mirrors, along which axis, which lines, and room to gather them
-            # (gather, since index_select would copy the frame first).
-            middle = self.picture[rows]
-            mirror_y, mirror_x = (
-                np.pad(np.arange(n), pads, mode="symmetric") for n, pads in ((h, (top, bottom)), (w, (left, right)))
-            )
-            borders = (
-                (middle[:, :left], self.frame, 1, mirror_x[:left]),
-                (middle[:, left + w :], self.frame, 1, mirror_x[left + w :]),
-                (self.picture[:top], middle, 0, mirror_y[:top]),
-                (self.picture[top + h :], middle, 0, mirror_y[top + h :]),
-            )
-            self.borders = [
-                (
-                    to,
-                    of,
-                    axis,
-                    torch.from_numpy(lines).to(device).unsqueeze(1 - axis).expand(to.shape),
-                    torch.empty(to.shape, dtype=torch.float32, device=device),
+    def _planes(self, stream: Stream, given: Spec) -> int:
+        """Return how many planes the picture that is restored has."""
+        if self.rolling:
+            planes = stream.sizes.get("z", 0)
+            if len(given.shape) != 2 or planes < 2:
+                raise StageError(
+                    f"{WHERE}: rolling = true needs the planes of a z-stack, given {given}"
+                    + (" without z" if planes < 2 else "")
+                    + '. Give the source a sequence with z and leave unit = "plane", or leave rolling out'
                 )
-                for to, of, axis, lines in borders
-                if lines.size
-            ]
-        self.per_pixel = 1 / (h * w)
-        self.background = stage.background
-        self.may_be_negative = dtype.kind != "u" or stage.background > 0
-        self.start = stage.start
-        self.steps = stage.iterations or ITERATIONS[stage.method]
-        self.conserves = stage.photometry == "conserve"
-        self.rounds = stage.output == "uint16"
-        self.may_be_nan = dtype.kind == "f"
+            return planes
+        if given.axes not in ("yx", "zyx"):
+            raise StageError(
+                f"{WHERE}: given {given} with axes {given.axes}; it takes planes (y, x) and stacks (z, y, x)"
+            )
+        return given.shape[0] if len(given.shape) == 3 else 1
 
-    def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
-        self._take(given)
-        steps = self.steps
-        if self.start == "flat":
-            # The blur of a flat estimate of 1 is 1, so the first step's ratio is the picture itself.
-            self.estimate.copy_(self._filtered(self.picture, self.back))
-            steps -= 1
-        elif self.start == "blurred":
-            self.estimate.copy_(self._filtered(self.picture, self.forward))
+    def _sample(self, stream: Stream, shape: tuple[int, ...], recipe: Recipe) -> Image:
+        where = f"{WHERE}: psf"
+        if len(shape) == 3:
+            # As many planes as there is room for: what is out of focus comes from far.
+            room = (Grid(shape, recipe.pads).shape[0] - 1) | 1
+            psf = self.psf.sample(stream.pixel_um, where, stream.z_um, room)
         else:
-            self.estimate.copy_(self.picture)
-        self.estimate.clamp_(min=FLOOR)
-        for _ in range(steps):
-            blurred = self._filtered(self.estimate, self.forward).clamp_(min=FLOOR)
-            torch.div(self.picture, blurred, out=blurred)
-            self.estimate.mul_(self._filtered(blurred, self.back)).clamp_(min=FLOOR)
-        self._give(result)
+            psf = self.psf.sample(stream.pixel_um, where)
+        if any(p > n for p, n in zip(psf.shape[-2:], shape[-2:], strict=True)):
+            largest = (min(shape[-2:]) - 1) | 1  # odd
+            raise StageError(
+                f"{where} of {psf.shape[-2]}x{psf.shape[-1]} px is larger than the frame, {shape[-2]}x{shape[-1]}."
+                f" Give one of at most {largest}x{largest} px (size_px, or a smaller cut of the file), or larger frames"
+            )
+        return psf
 
-    def _filtered(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        back: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(image).mul_(kernel), s=self.shape)
-        return back
-
-    def _take(self, given: torch.Tensor) -> None:
-        """Fill the padded picture from `given`, in units of its mean, so that the floor means the same for all."""
-        frame = self.frame
-        frame.copy_(given)
-        if self.background:
-            frame.sub_(self.background)
-        if self.may_be_negative:
-            frame.clamp_(min=0)
-        torch.sum(frame, dim=(0, 1), out=self.total)
-        torch.mul(self.total, self.per_pixel, out=self.mean).clamp_(min=1e-30)  # a black frame has a mean of 0
-        torch.reciprocal(self.mean, out=self.scale)
-        frame.mul_(self.scale)
-        for to, of, axis, lines, room in self.borders:
-            torch.gather(of, axis, lines, out=room)
-            to.copy_(room)
-
-    def _give(self, result: torch.Tensor) -> None:
-        """Write the cropped estimate in counts."""
-        cropped, scale, light = self.cropped, self.mean, self.light
-        if self.conserves or self.rounds:
-            torch.sum(cropped, dim=(0, 1), out=light)
-        if self.conserves:
-            scale = torch.div(self.total, light, out=self.scale)
-        if not self.rounds:
-            torch.mul(cropped, scale, out=result)
-            return
-        light.mul_(scale)
-        cropped.mul_(scale).round_().clamp_(0, 65535)
-        if self.may_be_nan:
-            cropped.nan_to_num_(0.0)
-        result.copy_(cropped)
+    def _tile(
+        self, shape: tuple[int, ...], dtype: str, psf: Image, recipe: Recipe, device: str
+    ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        """Return the tile and the overlap that fit the memory; None for the whole."""
+        allowed = self.memory_gb * 1e9 if self.memory_gb is not None else limit_bytes(device)
+        tile, overlap = choose_tile(shape, psf.shape, recipe, self.output, device, int(allowed))
+        if tile is None:
+            raise StageError(
+                f"{WHERE}: {'x'.join(map(str, shape))} does not fit into {allowed / 1e9:.2g} GB even in small tiles."
+                " Give memory_gb a larger number, or a PSF with a smaller size_px"
+            )
+        self.needed_bytes = peak_bytes(shape, tile, recipe, self.output, device)
+        return (None, None) if tile == shape else (tile, overlap)
