@@ -48,6 +48,39 @@ def run(
 
 
 @app.command()
+def process(
+    given: Annotated[Path, typer.Argument(metavar="IN", help="A recording, an OME-Zarr, an NDTiff or a TIFF.")],
+    out: Annotated[Path, typer.Argument(help="The recording to make, or to go on with.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file whose [[stages]] are run.")],
+    with_raw: Annotated[bool, typer.Option("--with-raw", help="Copy the raw frames as well.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this computer (needs dask).")] = 1,
+    scheduler: Annotated[str, typer.Option(help="A dask cluster instead: tcp://computer:8786.")] = "",
+    sets: Sets = None,
+) -> None:
+    """Run a config's stages over recorded data, into a new recording; typed again, it goes on where it ended."""
+    from pellucid.process.command import Processing
+    from pellucid.terminal import say
+
+    work = Processing(
+        given, out, config, sets=sets or [], with_raw=with_raw, workers=workers, scheduler=scheduler, say=say
+    )
+    opened = False
+
+    def interrupted() -> None:
+        if not opened:
+            raise _NotBegun
+        work.stop()
+
+    with _stop_on_interrupt(interrupted):
+        try:
+            work.open()
+            opened = True
+            work.run()
+        finally:
+            work.close()
+
+
+@app.command()
 def check(
     config: Annotated[Path, typer.Argument(help="The TOML file to look at.")],
     shape: Annotated[str, typer.Option(help="Frame size to assume where only the camera knows it.")] = "2048x2048",
