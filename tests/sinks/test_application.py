@@ -18,9 +18,8 @@ from tests.sources.bridge_parts import Answering
 pytest.importorskip("pymmcore", reason="pymmcore is not installed: pip install pellucid[micromanager]")
 pytest.importorskip("mm_test_adapters", reason="mm-test-adapters is not installed: pip install pellucid[demo]")
 
-from pellucid.testing import _bridge_studio as studio
-from pellucid.testing._bridge_java import Face
-from pellucid.testing.bridge import BridgeServer
+from pellucid.testing.bridge import BridgeServer, studio
+from pellucid.testing.bridge.java import Face
 
 PATIENCE_S = 20.0
 DATA = "org.micromanager.data"

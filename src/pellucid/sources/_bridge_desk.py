@@ -157,6 +157,10 @@ class Desk:
 
         self.put(tell)
 
+    def ignore(self, text: str) -> None:
+        """Say what was put up with; the same text is counted."""
+        self.put(partial(self._account.ignore, text))
+
     def note(self, text: str) -> None:
         """Say something in the run's report and in the terminal."""
         notes = getattr(self._account, "notes", None)

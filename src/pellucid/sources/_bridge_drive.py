@@ -102,6 +102,7 @@ class Drive:
         self._core = core
         self._player = player
         player.stop = desk.ending.asked
+        player.notice = desk.ignore
         self._streams = dict(zip(places, streams, strict=True))
         self._count = len(streams)
         self._floats = floats
@@ -191,18 +192,17 @@ class Drive:
             else:
                 picture.release()
         done = max(expected.values())
-        if done >= count or stop.is_set():
-            for camera, given in expected.items():
-                self._lost(done - given, "camera", self._stream(step, camera).index)
-        elif core.is_buffer_overflowed():
-            # The picture that had no room; of which camera it was, is known where there is but one.
-            self._lost(1, "camera buffer", self._stream(step, cameras[0]).index if len(cameras) == 1 else -1)
-            done += 1
-        else:
-            raise SourceError(
-                f"camera {core.get_camera_device()} stopped by itself after {done} of {count} frames of a burst "
-                "(somebody stopped or changed it, or it has a fault). Start it again"
-            )
+        where = "camera"
+        if done < count and not stop.is_set():
+            if not core.is_buffer_overflowed():
+                raise SourceError(
+                    f"camera {core.get_camera_device()} stopped by itself after {done} of {count} frames of a burst "
+                    "(somebody stopped or changed it, or it has a fault). Start it again"
+                )
+            # The picture that had no room, of each camera that has not got further.
+            done, where = done + 1, "camera buffer"
+        for camera, given in expected.items():
+            self._lost(done - given, where, self._stream(step, camera).index)
         return done
 
     def _camera_ns(self, tags: Tags) -> int:

@@ -40,6 +40,7 @@ class EveryFrame(Watch):
         self._short = "bridge"
         self._theirs = False
         self._asked_ns = 0
+        self._anew = False  # since the buffer was last asked for, a frame of a new sequence has been counted
 
     # ---------------------------------------------------------------- beginnings
 
@@ -48,6 +49,7 @@ class EveryFrame(Watch):
         self._shrunk.clear()
         self._known = self._vanished = self._behind = 0
         self._next = None
+        self._anew = False
         self._look_whose()
         if self.desk.seq:
             self._before = None  # after a reconnection all that waits is of this run
@@ -70,8 +72,14 @@ class EveryFrame(Watch):
         return self._name(tags), tags.number, tags.stamp
 
     def _changed_running(self, running: bool) -> None:
+        if running and self._anew:
+            # Its first frames were taken before it was seen to run.
+            self._running = True
+            self._look_whose()
+            return
         super()._changed_running(running)
         if running:
+            self._size = self._size_now
             # The buffer was emptied for it; what had not been taken is gone.
             self._note_shrink(0)
             self._tell_vanished("camera buffer")
@@ -98,15 +106,19 @@ class EveryFrame(Watch):
     def step(self) -> float:
         """Take one image out, or look at the last ones."""
         waiting, self._next = self._next, None
-        if waiting is None or self._size != self._size_now or waiting >= FULL * self._capacity:
+        # Where none ran, one may have begun since: then what waits is to be counted for it.
+        if waiting is None or not self._running or self._size != self._size_now or waiting >= FULL * self._capacity:
             running, waiting = self._state()
             may_read = self._may_read(running, waiting, self._known)
             if self._is_before(running, waiting):
                 self._look_for_camera()
                 return self._longer()
             if running != self._running:
-                if not running and not self._theirs and may_read:
-                    self._settle(waiting)
+                if not running and not self._theirs:
+                    if may_read:
+                        self._settle(waiting)
+                    else:
+                        self._leave_alone(waiting)
                 self._changed_running(running)
                 return 0.0
             if not may_read:
@@ -133,6 +145,8 @@ class EveryFrame(Watch):
 
     def _leave_alone(self, waiting: int) -> float:
         """Touch no image whose size has been changed while it waited: what was not taken before is lost."""
+        self._note_shrink(waiting)
+        self._tell_vanished("camera buffer")
         count = self._known - len(self._peeked)
         if count > 0:
             self.desk.missing(count, "lost", "camera buffer", self._only())
@@ -140,7 +154,6 @@ class EveryFrame(Watch):
                 f"{count} frames of {self._camera.device} cannot be read any more: its ROI, binning or pixel type was "
                 "changed while they waited in Micro-Manager's buffer"
             )
-        self._known = waiting
         self._peeked = {("", i, "") for i in range(waiting)}  # whatever becomes of them, they have been counted
         self._look_for_camera()
         return self._longer()
@@ -173,7 +186,8 @@ class EveryFrame(Watch):
 
     def _note_shrink(self, waiting: int) -> None:
         """See whether the buffer was thrown away: it has fewer images than were left in it."""
-        self._behind = max(0, self._known - len(self._peeked))
+        self._behind = 0 if self._anew else max(0, self._known - len(self._peeked))
+        self._anew = False
         if waiting < self._known:
             self._fill = self._known
             self._vanished += self._behind
@@ -246,8 +260,11 @@ class EveryFrame(Watch):
         """Wait for a slot while there is room in Micro-Manager's buffer."""
         while (slot := self.desk.slot(stream.index)) is None:
             running, waiting = self._state()
-            self._note_shrink(waiting)
             self._next = None
+            if running and not self._running:
+                self._changed_running(True)  # what was known was of before
+                continue
+            self._note_shrink(waiting)
             if (running and self._is_full(waiting)) or self.desk.ending.over:
                 return None
             self.desk.wait_for_room(ROOM_S)
@@ -276,8 +293,9 @@ class EveryFrame(Watch):
                 self._looked_at = -1
                 self.desk.wait_for_room(LAST_PAUSE_S)
                 return False
-            self._peeked.add(self._key(tags))
-            if self._count_in(tags, stream):
+            new = self._count_in(tags, stream)
+            self._peeked.add(self._key(tags))  # afterwards: a sequence that begins forgets what was peeked at before
+            if new:
                 self._fetch(number, stream, tags, slot)
             else:
                 self.desk.offer(slot)
@@ -314,9 +332,10 @@ class EveryFrame(Watch):
             self.unsure = True
             self.desk.note("the camera counts anew within a sequence: its buffer was full, and more may be lost")
         else:
-            self._vanished = max(self._vanished, self._behind)
+            self._vanished = self._vanished or self._behind
             self._tell_vanished("camera buffer")
             self._survey()
+        self._anew = True
         self._peeked.clear()
         self._seen = {name: Seen(-1, "") for name in self._seen}
 

@@ -182,9 +182,13 @@ class Watch:
         return self._pause_s
 
     def _state(self) -> tuple[bool, int]:
-        """Ask whether a sequence runs, how many images wait and how large they would be, in one round trip."""
-        replies = self._bridge.ask(self._ask_running, self._ask_waiting, self._ask_size)
-        running, waiting, size = map(value_of, replies)
+        """Ask whether a sequence runs, how many images wait and how large they would be, in one round trip.
+
+        Whether it runs is asked last: a sequence may begin between two of these questions, and so images that wait
+        where none runs are never its own.
+        """
+        replies = self._bridge.ask(self._ask_waiting, self._ask_size, self._ask_running)
+        waiting, size, running = map(value_of, replies)
         self._size_now = count_of(size)
         return _truth(running), count_of(waiting)
 
@@ -197,9 +201,10 @@ class Watch:
     def _may_read(self, running: bool, waiting: int, known: int) -> bool:
         """Whether images that wait have the size by which they would be copied.
 
-        Another number of images than was left says that a sequence came and went between two looks.
+        Another number of images than was left says that a sequence came and went between two looks; but not where
+        one ran at the last look, which has gone on filling the buffer since.
         """
-        if running or waiting != known:
+        if running or (waiting != known and not self._running):
             self._size = self._size_now
         return self._size == self._size_now
 

@@ -276,7 +276,7 @@ class _Run:
         assert np.any(raw != _UNTOUCHED), f"frame {info.seq}: the raw plane was not filled"
 
     def check_numbers(self) -> None:
-        came = [info.seq for info in self.seen.infos]
+        came = [seq for info in self.seen.infos for seq in (info.planes or (info.seq,)) if seq >= 0]
         gone = self.seen.account.numbers()
         both = sorted(came + gone)
         assert len(set(both)) == len(both), f"told as missing more than once, or although it came: {both}"

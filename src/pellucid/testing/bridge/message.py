@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import zmq
 
-from pellucid.testing._bridge_java import JavaArray, JavaError, JsonText
+from pellucid.testing.bridge.java import JavaArray, JavaError, JsonText
 
 __all__ = ["Part", "encode", "failure", "read_request", "write_reply"]
 

@@ -1,24 +1,8 @@
-"""A Micro-Manager without Java, for tests: a real core behind the ZeroMQ bridge that pycromanager speaks.
-
-::
-
-    with BridgeServer(properties={"Camera.PixelType": "16bit"}) as server:
-        core = pycromanager.Core(port=server.port)
-
-An unmodified ``pycromanager.Core(port=...)`` or ``pycromanager.Studio(port=...)`` talks to it. The protocol is that
-of PyJavaZ 5.1.0 (ZMQServer.java): a socket that replies, on a loopback port, objects that stay in the server under a
-number of theirs, and further sockets, each with a thread, on the next free ports. The core is pymmcore's, with
-DemoCamera of mm-test-adapters. Two things differ: what cannot be read is answered with an exception, where the
-real server's thread ends; and DemoCamera's beads in RGB are refused, since they end the process.
-
-``python -m pellucid.testing.bridge --port 4827 --set Camera.PixelType=16bit`` runs one until it is interrupted.
-"""
+"""The server: its port, its core, and the objects that clients have asked for."""
 
 from __future__ import annotations
 
-import argparse
 import random
-import signal
 import socket
 import threading
 import time
@@ -32,13 +16,13 @@ import zmq
 from numpy.typing import NDArray
 
 from pellucid.errors import require
-from pellucid.testing._bridge_core import RemoteCore
-from pellucid.testing._bridge_java import STRING, Face, JavaError
-from pellucid.testing._bridge_live import LiveMode
-from pellucid.testing._bridge_socket import Answering, JavaClass
-from pellucid.testing._bridge_stub import Stub
-from pellucid.testing._bridge_studio import Studio
-from pellucid.testing._bridge_values import VECTORS, Vector
+from pellucid.testing.bridge.answering import Answering, JavaClass
+from pellucid.testing.bridge.core import RemoteCore
+from pellucid.testing.bridge.java import STRING, Face, JavaError
+from pellucid.testing.bridge.live import LiveMode
+from pellucid.testing.bridge.stub import Stub
+from pellucid.testing.bridge.studio import Studio
+from pellucid.testing.bridge.values import VECTORS, Vector
 
 __all__ = ["BridgeServer"]
 
@@ -330,29 +314,3 @@ def _unload(core: Any) -> None:
             return
         except RuntimeError:
             time.sleep(0.05)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run a server until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m pellucid.testing.bridge", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=4827, help="0: any")
-    parser.add_argument("--set", action="append", default=[], metavar="Camera.PixelType=16bit", help="a property")
-    parser.add_argument("--config", default="demo", help="a .cfg file")
-    parser.add_argument("--buffer-mb", type=int, default=256)
-    parser.add_argument("--live", action="store_true", help="turn live mode on")
-    given = parser.parse_args(arguments)
-    properties = dict(each.split("=", 1) for each in given.set)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    with BridgeServer(given.port, properties, given.config, given.buffer_mb, live=given.live) as server:
-        print(f"listening on {LOOPBACK}:{server.port}", flush=True)
-        while not ended.wait(0.2):
-            pass
-        errors = server.preview_errors
-    if given.live:
-        print(f"preview errors: {errors}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
-from pellucid.testing._bridge_core import TaggedImage
-from pellucid.testing._bridge_images import Coords, CoordsBuilder, Image, Metadata, MetadataBuilder
-from pellucid.testing._bridge_java import Face
-from pellucid.testing._bridge_values import Vector
+from pellucid.testing.bridge.core import TaggedImage
+from pellucid.testing.bridge.images import Coords, CoordsBuilder, Image, Metadata, MetadataBuilder
+from pellucid.testing.bridge.java import Face
+from pellucid.testing.bridge.values import Vector
 
 __all__ = ["Application", "Studio"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, ClassVar
 
-from pellucid.testing._bridge_java import OBJECT, STRING, Face, JavaError, Method
+from pellucid.testing.bridge.java import OBJECT, STRING, Face, JavaError, Method
 
 __all__ = ["VECTORS", "EnumClass", "EnumValue", "JavaIterator", "Point", "Rectangle", "Vector", "plain"]
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.testing._bridge_java import Face, JavaArray, JavaError, JsonText, Method
-from pellucid.testing._bridge_stub import Stub
-from pellucid.testing._bridge_values import EnumClass, Point, Rectangle, Vector, plain
+from pellucid.testing.bridge.java import Face, JavaArray, JavaError, JsonText, Method
+from pellucid.testing.bridge.stub import Stub
+from pellucid.testing.bridge.values import EnumClass, Point, Rectangle, Vector, plain
 
 __all__ = ["RemoteCore", "TaggedImage", "java_pixels", "refuse_crash"]
 

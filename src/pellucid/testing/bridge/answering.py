@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from pellucid.testing._bridge_core import RemoteCore
-from pellucid.testing._bridge_java import Face, JavaError, Method, read_argument
-from pellucid.testing._bridge_message import Part, encode, failure, read_request, write_reply
-from pellucid.testing._bridge_values import Vector
+from pellucid.testing.bridge.core import RemoteCore
+from pellucid.testing.bridge.java import Face, JavaError, Method, read_argument
+from pellucid.testing.bridge.message import Part, encode, failure, read_request, write_reply
+from pellucid.testing.bridge.values import Vector
 
 if TYPE_CHECKING:
-    from pellucid.testing.bridge import BridgeServer
+    from pellucid.testing.bridge.server import BridgeServer
 
 __all__ = ["Answering", "JavaClass"]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pellucid.testing._bridge_java import Face, JavaArray, JavaError
+from pellucid.testing.bridge.java import Face, JavaArray, JavaError
 
 __all__ = ["Coords", "CoordsBuilder", "Image", "Metadata", "MetadataBuilder"]
 

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pellucid.testing._bridge_java import STRING, Face, Method
-from pellucid.testing._bridge_values import EnumClass
+from pellucid.testing.bridge.java import STRING, Face, Method
+from pellucid.testing.bridge.values import EnumClass
 
 __all__ = ["Stub"]
 
