@@ -22,15 +22,16 @@ __all__ = ["choose_tile", "limit_bytes", "overlap_for", "peak_bytes"]
 
 _NUMBER = 4
 _LEAST_CORE = 16
-_OF_A_COMPUTER = 0.5
+_OF_A_COMPUTER = 0.75
 _OF_A_GPU = 0.8
+_LEAST = 0.1
 
 
 def peak_bytes(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output: str, device: str) -> int:
     """Return the most memory that a deconvolver of `shape` in tiles takes beside the picture and its result."""
     voxels = prod(Grid(tile, recipe.pads).shape)
     lasting = 3 if recipe.is_linear else 5
-    lasting += recipe.acceleration == "biggs-andrews"
+    lasting += (recipe.acceleration == "biggs-andrews") + (recipe.start_by_noise > 0)
     passing = max(3, len(shape) + 4) if recipe.tv else 3
     if device != "cpu":
         passing += 1  # cuFFT's own room
@@ -39,14 +40,22 @@ def peak_bytes(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output
     return _NUMBER * (voxels * max(lasting + passing, making) + whole)
 
 
-def limit_bytes(device: str) -> int:
+def limit_bytes(device: str, beside: int = 0) -> int:
     """Return what a deconvolution may take here: a part of all there is, whatever is free at the moment.
 
     What is free changes from minute to minute; tiles that followed it would change the result in its last digits.
+
+    Parameters
+    ----------
+    device
+    beside
+        Bytes that the pictures themselves take.
     """
     if device != "cpu":
-        return int(torch.cuda.get_device_properties(device).total_memory * _OF_A_GPU)
-    return int(min(psutil.virtual_memory().total, *_given_limits()) * _OF_A_COMPUTER)
+        whole, part = torch.cuda.get_device_properties(device).total_memory, _OF_A_GPU
+    else:
+        whole, part = min(psutil.virtual_memory().total, *_given_limits()), _OF_A_COMPUTER
+    return int(max(whole * part - beside, whole * _LEAST))
 
 
 def _given_limits() -> list[int]:

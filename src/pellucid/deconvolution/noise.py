@@ -45,7 +45,7 @@ class NoiseGauge:
 
     def __init__(self, shape: tuple[int, ...], psf: Image, recipe: Recipe, device: str) -> None:
         ndim = len(shape)
-        self._wants_clarity = recipe.iterations is None
+        self._wants_clarity = recipe.decides
         sides = tuple(min(n, side) for n, side in zip(shape, _SIDES[ndim], strict=True))
         starts = [
             sorted(

@@ -51,12 +51,19 @@ class Recipe:
         ``1 / most`` and `most`.
     alpha, beta, order, epsilon, resolution_px, smooth_px
         Of the back projector: see `pellucid.optics.projectors`.
+    alpha_by_noise, start_by_noise
+        For `order` 0: alpha is this times the noise, one over the clarity, from `alpha` to 0.5; `start_by_noise`
+        likewise for the first step, from 2e-4. 0: `alpha`, whatever the noise.
+    smooth_from
+        Noise below which nothing is smoothed, in full by `smooth_px` at ten times as much; 0: always in full.
     noise_constant, lowest, highest, tv
         See the module.
     floor
         Of the estimate, in units of the mean. From 1e-6 to 1e-2 the results are the same within 0.01 dB.
     pads
         Pixels added on each side, the last axis last, where the edge pixel is repeated.
+    fades
+        What is repeated goes over into the mean of the picture.
     """
 
     method: Method
@@ -76,12 +83,16 @@ class Recipe:
     epsilon: Literal["theory", "authors"] = "theory"
     resolution_px: float | None = None
     smooth_px: float = 0.0
+    alpha_by_noise: float = 0.0
+    start_by_noise: float = 0.0
+    smooth_from: float = 0.0
     noise_constant: float = 0.0
     lowest: float = 0.0
     highest: float = 1e6
     tv: float = 0.0
     floor: float = 1e-4
     pads: tuple[int, ...] = (8, 8)
+    fades: bool = False
 
     @property
     def most_iterations(self) -> int:
@@ -91,6 +102,11 @@ class Recipe:
         return -int(-(self.auto[3] if self.iterations is None else self.iterations) // 1)
 
     @property
+    def follows_noise(self) -> bool:
+        """The back projector depends on the picture."""
+        return self.alpha_by_noise > 0 or self.start_by_noise > 0 or (self.smooth_from > 0 and self.smooth_px > 0)
+
+    @property
     def is_linear(self) -> bool:
         """One filter of the picture, no iteration."""
         return self.method == "wiener"
@@ -98,12 +114,12 @@ class Recipe:
     @property
     def looks_at_noise(self) -> bool:
         """The picture's noise has a part in it."""
-        return not self.is_linear and (self.noise_constant > 0 or self.iterations is None)
+        return not self.is_linear and (self.noise_constant > 0 or self.iterations is None or self.follows_noise)
 
     @property
     def decides(self) -> bool:
         """How much there is to do depends on the picture."""
-        return not self.is_linear and (self.iterations is None or self.stop_change > 0)
+        return not self.is_linear and (self.iterations is None or self.stop_change > 0 or self.follows_noise)
 
     @classmethod
     def of(cls, method: Method, ndim: int, preset: Preset = "tuned") -> Recipe:
@@ -112,12 +128,14 @@ class Recipe:
         ``"tuned"``: the best picture; ``"fast"``: two iterations; ``"published"``: as its authors have it, with the
         light that it gains.
         """
-        pads = (8, 8) if ndim == 2 else (16, 16, 16)
+        pads, fades = ((8, 8), False) if ndim == 2 else ((16, 16, 16), True)
         if method == "wiener":
-            return cls(method=method, iterations=None, alpha=0.03 if ndim == 2 else 0.01, order=0, pads=pads)
+            return cls(
+                method=method, iterations=None, alpha=0.03 if ndim == 2 else 0.01, order=0, pads=pads, fades=fades
+            )
         if method != "wiener-butterworth":
             if preset == "published":
-                return cls(method=method, iterations=20, start="image", pads=pads)
+                return cls(method=method, iterations=20, start="image", pads=pads, fades=fades)
             slower = {"richardson-lucy": 2.0, "gaussian": 1.5, "butterworth": 1.5}[method]
             measured = _PLANES if ndim == 2 else _STACKS
             factor, power, least, most = measured.auto
@@ -129,9 +147,19 @@ class Recipe:
                 acceleration="momentum",
                 noise_constant=1.5,
                 pads=pads,
+                fades=fades,
             )
         if preset == "published":
-            return cls(method=method, iterations=2, start="image", alpha=0.001, order=10, epsilon="authors", pads=pads)
+            return cls(
+                method=method,
+                iterations=2,
+                start="image",
+                alpha=0.001,
+                order=10,
+                epsilon="authors",
+                pads=pads,
+                fades=fades,
+            )
         recipe = _PLANES if ndim == 2 else _STACKS
         if preset == "fast":
             recipe = _FAST_PLANES if ndim == 2 else _FAST_STACKS
@@ -141,7 +169,7 @@ class Recipe:
 _PLANES = Recipe(
     method="wiener-butterworth",
     iterations=None,
-    auto=(2.6, 0.21, 2, 10),
+    auto=(2.6, 0.21, 2, 8),
     start_lowest=0.02,
     start_highest=10,
     acceleration="momentum",
@@ -156,7 +184,7 @@ _FAST_PLANES = replace(_PLANES, alpha=0.02, order=5, iterations=2)
 _STACKS = Recipe(
     method="wiener-butterworth",
     iterations=None,
-    auto=(1.55, 0.24, 4, 24),
+    auto=(2.07, 0.219, 4, 28),
     clarity="bands",
     start_lowest=0.02,
     acceleration="momentum",
@@ -165,9 +193,13 @@ _STACKS = Recipe(
     alpha=0.5,
     order=0,
     smooth_px=0.6,
-    noise_constant=1.5,
+    smooth_from=2e-6,
+    noise_constant=0.75,
     lowest=0.2,
     highest=5,
     pads=(16, 16, 16),
+    fades=True,
 )
-_FAST_STACKS = replace(_STACKS, alpha=0.02, smooth_px=0.0, acceleration="none", iterations=4)
+_FAST_STACKS = replace(
+    _STACKS, alpha=0.02, alpha_by_noise=400, start_by_noise=60, smooth_px=0.0, acceleration="none", iterations=4
+)

@@ -57,9 +57,10 @@ class Solver:
         # Tensors made under inference_mode could not be written to outside of it.
         with torch.inference_mode(False):
             self._back = torch.from_numpy(_back_projector(psf, grid.shape, recipe)).to(device)
+            self._first = torch.zeros_like(self._back) if recipe.start_by_noise else self._back
             self._picture = self._zeros(device)
             self.frame = self._picture[grid.inside]
-            self._borders = grid.borders(self._picture)
+            self._borders = grid.borders(self._picture, fades=recipe.fades)
             self._result = self._zeros(device)
             if not recipe.is_linear:
                 self._forward = torch.from_numpy(projectors.otf(psf, grid.shape)).to(device)
@@ -70,7 +71,45 @@ class Solver:
         self._inside = grid.inside
         self.result = self._result[grid.inside]
         self._piece = self._picture.numel() if device != "cpu" else _PIECE * torch.get_num_threads()
+        self._tuned: tuple[float, float, float] | None = None
         self.iterations = 0.0
+
+    def tune(self, clarity: float) -> None:
+        """Fit the back projector to the noise of a picture, for a recipe that `follows_noise`.
+
+        In steps of a tenth, so that the frames of a film mostly share one, and always from the OTF itself, so that a
+        picture's result does not depend on those before it.
+        """
+        recipe = self._recipe
+        noise = 1 / max(clarity, 1e-12)
+
+        def alpha(by_noise: float, least: float) -> float:
+            wanted = min(max(by_noise * noise, least), 0.5)
+            return 1.1 ** round(math.log(wanted, 1.1)) if by_noise else recipe.alpha
+
+        smooth_px = recipe.smooth_px
+        if recipe.smooth_from:
+            smooth_px *= round(10 * min(max(math.log10(noise / recipe.smooth_from), 0.0), 1.0)) / 10
+        wanted = alpha(recipe.alpha_by_noise, recipe.alpha), alpha(recipe.start_by_noise, 2e-4), smooth_px
+        if wanted != self._tuned:
+            self._tuned = wanted
+            self._write_wiener(self._back, wanted[0], smooth_px)
+            if recipe.start_by_noise:
+                self._write_wiener(self._first, wanted[1], smooth_px)
+
+    def _write_wiener(self, kernel: torch.Tensor, alpha: float, smooth_px: float) -> None:
+        """Fill `kernel` as `projectors.wiener` would."""
+        for k, h in zip(kernel.view(-1).split(self._piece), self._forward.view(-1).split(self._piece), strict=True):
+            torch.conj_physical(h, out=k)
+            k.div_(h.real.square().add_(h.imag.square()).add_(alpha))
+        kernel.div_(kernel.view(-1)[0].real.clone())
+        for axis, n in enumerate(self._shape if smooth_px else ()):
+            last = axis == len(self._shape) - 1
+            frequency = (
+                torch.fft.rfftfreq(n, device=kernel.device) if last else torch.fft.fftfreq(n, device=kernel.device)
+            )
+            line = torch.exp(-2 * (math.pi * smooth_px) ** 2 * frequency.square())
+            kernel.mul_(line.reshape([-1 if a == axis else 1 for a in range(len(self._shape))]))
 
     def _zeros(self, device: str) -> torch.Tensor:
         return torch.zeros(self._shape, dtype=torch.float32, device=device)
@@ -85,8 +124,8 @@ class Solver:
         iterations
             Steps; the last may be a part of one.
         """
-        for border, edge in self._borders:
-            border.copy_(edge)
+        for continued in self._borders:
+            continued()
         recipe = self._recipe
         if recipe.is_linear:
             self._result.copy_(self._filtered(self._picture, self._back))
@@ -127,7 +166,7 @@ class Solver:
         recipe, estimate = self._recipe, self._result
         if recipe.start == "flat":
             # The blur of a flat estimate of 1 is 1, so the first step's ratio is (y + c) / (1 + c): linear in y.
-            change = self._filtered(self._picture, self._back)
+            change = self._filtered(self._picture, self._first)
             self._other.fill_(1.0)
             for e, g in self._pieces(estimate, change):
                 if recipe.noise_constant:

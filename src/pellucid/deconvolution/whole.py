@@ -163,6 +163,8 @@ class Deconvolver:
                 window.clamp_(min=0)
             windows.append(window.mul_(per_count))
         noise, clarity = self._gauge(windows)
+        if recipe.follows_noise:
+            self._solver.tune(clarity)
         iterations = recipe.iterations
         if iterations is None:
             factor, power, least, most = recipe.auto

@@ -76,7 +76,8 @@ class Deconvolve:
     rolling
         See above; needs the z of each plane, so an experiment with a z-stack.
     memory_gb
-        Restore larger pictures in tiles, so that no more is used; None: half of what this computer or GPU has.
+        Restore larger pictures in tiles, so that no more is used beside the pictures; None: three quarters of what
+        this computer or container has (less the pictures), 80% of a GPU's.
     reads, writes
         Names of planes; None: connected to the stage before.
     output
@@ -142,6 +143,11 @@ class Deconvolve:
                     )
         if given.get("iterations") == "auto":
             given["iterations"] = None
+        # What is given is meant for every picture.
+        if "smooth_px" in given:
+            given["smooth_from"] = 0.0
+        if "alpha" in given or given.get("order"):
+            given |= {"alpha_by_noise": 0.0, "start_by_noise": 0.0, "smooth_from": 0.0}
         return replace(recipe, **given)
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
@@ -238,7 +244,10 @@ class Deconvolve:
         self, shape: tuple[int, ...], dtype: str, psf: Image, recipe: Recipe, device: str
     ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
         """Return the tile and the overlap that fit the memory; None for the whole."""
-        allowed = self.memory_gb * 1e9 if self.memory_gb is not None else limit_bytes(device)
+        beside = (
+            2 * Spec(shape, dtype).nbytes + Spec(shape, self.output).nbytes
+        )  # a copy of what is given, and the slot
+        allowed = self.memory_gb * 1e9 if self.memory_gb is not None else limit_bytes(device, beside)
         tile, overlap = choose_tile(shape, psf.shape, recipe, self.output, device, int(allowed))
         if tile is None:
             raise StageError(
