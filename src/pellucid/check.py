@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -15,12 +16,17 @@ from rich.text import Text
 from pellucid.config import GROUPS, Config, installed, keys_of
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.protocols import RAW, Spec, Stage, Stream
+from pellucid.runtime.assembly import stack_stream
 from pellucid.runtime.chain import Chain, pick_device
+from pellucid.runtime.stacks import planes_nbytes
+from pellucid.sources._experiment import Experiment
 from pellucid.terminal import console, say
 from pellucid.wire.memory import SlotLayout
 
 __all__ = ["check_config", "print_parts"]
 
+ASSUMED_DEPTH = 32
+"""Planes of a stack of which nobody tells before the source is open."""
 _DTYPES = ("uint8", "uint16", "uint32", "int16", "float32")
 
 
@@ -42,8 +48,17 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     rows.add_row("source", f"{config.kinds['source']}: {', '.join(f'{_name(s, streams)} {s.spec}' for s in streams)}")
     if not known:
         rows.add_row("", "assumed: only the opened camera or sender tells; change with --shape and --dtype")
-    rows.add_row("device", device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""))
+    stacks = config.settings.unit == "stack"
+    rows.add_row("unit", "stack: planes are put together along z" if stacks else "plane")
     host = on_device = 0
+    if stacks:
+        for stream in streams:
+            if stream.sizes.get("z", 1) < 2:
+                rows.add_row("", Text(f'{stream.spec} without z: leave out session.unit = "stack"', style="red"))
+                fine = False
+        host = sum(planes_nbytes(stream) for stream in streams)
+        streams = tuple(stack_stream(stream) for stream in streams)
+    rows.add_row("device", device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""))
     for stream in streams:
         planes: dict[str, Spec] = {RAW: stream.spec}
         stages = config.make_stages(stream)
@@ -64,7 +79,8 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         rows.add_row("planes", ", ".join(f"{n} {s} ({s.nbytes / 1e6:.1f} MB)" for n, s in planes.items()))
     rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
     free = psutil.virtual_memory().available
-    rows.add_row("memory", f"{host / 1e6:.0f} MB in {config.settings.slots} slots, {on_device / 1e6:.0f} MB in stages")
+    slots = f"{config.settings.slots} slots{' of a stack each' if stacks else ''}"
+    rows.add_row("memory", f"{host / 1e6:.0f} MB in {slots}, {on_device / 1e6:.0f} MB in stages")
     if host + on_device > free:
         rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
         fine = False
@@ -110,9 +126,11 @@ def _not_ready(config: Config) -> list[str]:
 
 def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...], bool]:
     """Return the streams a source tells without starting anything, else assumed ones."""
-    match = re.fullmatch(r"(\d+)x(\d+)", shape)
-    if match is None or not all(int(n) for n in match.groups()):
-        raise ConfigError(f"--shape {shape}: give height and width in pixels, such as 2048x2048")
+    match = re.fullmatch(r"(?:(\d+)x)?(\d+)x(\d+)", shape)
+    if match is None or not all(int(n or 1) for n in match.groups()):
+        raise ConfigError(
+            f"--shape {shape}: give height and width in pixels, such as 2048x2048, or 32x2048x2048 for stacks of 32"
+        )
     if dtype not in _DTYPES:
         raise ConfigError(f"--dtype {dtype}: allowed are {', '.join(_DTYPES)}")
     if getattr(config.source, "passive", False):
@@ -120,14 +138,29 @@ def _streams(config: Config, shape: str, dtype: str) -> tuple[tuple[Stream, ...]
             return config.source.open(), True
         finally:
             config.source.close()
-    # Of the cameras and channels nothing is known but those that stages ask for by name.
-    spec = Spec((int(match[1]), int(match[2])), dtype)
+    like = Stream(Spec((int(match[2]), int(match[3])), dtype), pixel_um=getattr(config.source, "pixel_um", None))
+    experiment = _experiment(config)
+    # Without one nothing is known of cameras and channels but those that stages ask for by name.
     cameras, channels = (
         list(dict.fromkeys(name for row in config.stages for name in getattr(row, what))) or [what[:-1]]
         for what in ("cameras", "channels")
     )
+    if experiment is not None:
+        channels = [channel.config or like.channel for channel in experiment.channels]
+        like = replace(like, sizes=experiment.sizes, z_um=experiment.z_step_um)
+    elif config.settings.unit == "stack":
+        like = replace(like, sizes={"z": int(match[1] or ASSUMED_DEPTH)})
     names = [(camera, channel) for camera in cameras for channel in channels]
-    return tuple(Stream(spec, *name, index=i) for i, name in enumerate(names)), False
+    return tuple(replace(like, camera=a, channel=c, index=i) for i, (a, c) in enumerate(names)), False
+
+
+def _experiment(config: Config) -> Experiment | None:
+    """Return the experiment that the source is told to do, if it is told of one that can be read."""
+    sequence = getattr(config.source, "sequence", None)
+    try:
+        return None if sequence is None else Experiment.load(sequence)
+    except PellucidError:
+        return None  # the source says why, when it is asked whether it is ready
 
 
 def _name(stream: Stream, among: Sequence[Stream]) -> str:

@@ -41,20 +41,27 @@ class SessionSettings:
     threads
         Of the stages on a CPU; None leaves one core to the camera, the disk and the window: threads that have
         to wait for a busy core make a frame ten times slower, not a little.
+    unit
+        What stages and sinks are given. ``"plane"``: each picture of the camera; ``"stack"``: the z-stack of a time
+        point, position and channel at once, for a source that gives the slices of an experiment. A stack in which
+        planes are missing is recorded and not restored.
     slots
-        How many frames the session's memory holds; more ride out longer stalls of the disk.
+        How many frames (stacks, where they are the unit) the session's memory holds; more ride out longer stalls of
+        the disk.
     restore
         ``"every"``: every frame is restored, and a chain slower than the camera holds the camera's side up, which
         drops; ``"latest"``: raw goes on at full rate and the chain leaves out frames that it has no time for
         (raw only, counted); ``"auto"``: latest for a camera, every for a source that waits.
     frames, seconds
-        End of the run; without either it ends with the source, or when you stop it.
+        End of the run, after so many frames (stacks, where they are the unit); without either it ends with the
+        source, or when you stop it.
     stall_s
         A recorder that takes no frame for so long ends the run, loudly.
     """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    unit: Literal["plane", "stack"] = "plane"
     slots: Annotated[int, Field(ge=3, le=4096)] = 16
     restore: Literal["auto", "every", "latest"] = "auto"
     frames: Annotated[int, Field(ge=1)] | None = None

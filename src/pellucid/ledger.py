@@ -6,6 +6,10 @@ place that made it so); one that did not arrive ends ``dropped`` (left out on pu
 arrived frame ended is told by several threads and takes one.
 
 All is counted twice: over the run, and for each stream, from which the report makes the sums of each camera.
+
+A frame is what the camera gives: a plane. A stack that the session puts together from planes counts as many frames
+as it holds, so that a plane that is lost is one frame lost, wherever that happens, and the sum holds for planes that
+nobody can assign to a stack. How many stacks there were is told beside it (`stacks`).
 """
 
 from __future__ import annotations
@@ -71,10 +75,17 @@ class Ledger:
         The time spent within each part.
     streams : dict of int to Ends
         By the stream's index; -1 for frames that could be of any.
+    taken : int
+        Slots that were taken in: as many as frames, or as stacks.
+    stacks : collections.Counter
+        Of those that were taken in, how many were ``"complete"`` and ``"incomplete"``.
     """
 
     def __init__(self) -> None:
         self.received = 0
+        self.taken = 0
+        self.stacks: Counter[str] = Counter()
+        self.first_count = 1
         self.processed = 0
         self.recorded = 0
         self.displayed = 0
@@ -110,27 +121,37 @@ class Ledger:
         return found if found is not None else self.streams.setdefault(stream, Ends())
 
     def arrived(self, info: FrameInfo, nbytes: int) -> None:
-        """Count a frame that is in the session's memory."""
-        self.received += 1
-        self._of(info.stream).received += 1
+        """Count a frame, or the planes of a stack, in the session's memory."""
+        count = info.count
+        self.taken += 1
+        self.received += count
+        self._of(info.stream).received += count
         self.received_bytes += nbytes
-        self.arrivals.count += 1
+        self.arrivals.count += count
+        if info.planes:
+            self.stacks["complete" if count == len(info.planes) else "incomplete"] += 1
         if not self.first_ns:
-            self.first_ns = info.received_ns
+            self.first_ns, self.first_count = info.received_ns, count
         self.last_ns = info.received_ns
         self.latency["received"].add(info.received_ns - info.camera_ns)
 
     def ended(self, info: FrameInfo, state: str, where: str = "") -> None:
         """Note how a frame that arrived ended: ``"processed"``, or ``"raw_only"`` and what made it so."""
         info.state, info.where = state, where
-        of = self._of(info.stream)
+        of, count = self._of(info.stream), info.count
         with self._ends:
             if state == "processed":
-                self.processed += 1
-                of.processed += 1
+                self.processed += count
+                of.processed += count
             else:
-                self.raw_only[where] += 1
-                of.raw_only[where] += 1
+                self.raw_only[where] += count
+                of.raw_only[where] += count
+
+    def left_out(self, info: FrameInfo, state: str, where: str) -> None:
+        """Count a frame, or all planes of a stack, that came to the session and was not taken in."""
+        for number in sorted(info.planes) if info.planes else (info.seq,):
+            if number >= 0:
+                self.missing(number, 1, state, where, info.stream)
 
     def missing(self, first: int, count: int, state: str, where: str, stream: int = UNKNOWN) -> None:
         """Count frames that did not arrive.

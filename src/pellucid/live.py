@@ -53,6 +53,7 @@ def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -
             s.stall_s,
             frozenset(name for row in config.stages for name in row.channels),
             frozenset(name for row in config.stages for name in row.cameras),
+            s.unit,
         ),
         {"config": config.text, "config_sha256": config.sha256, "version": version},
     )
@@ -115,6 +116,7 @@ class LiveSession:
     def __init__(self, config: Config, policy: str) -> None:
         self._tap = Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
+        self._source: Any = config.source
         self._kind = config.kinds["source"]
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -153,7 +155,7 @@ class LiveSession:
         SourceError
             Where `core` has no acquisitions to follow.
         """
-        source: Any = self.session.source
+        source = self._source  # the session's may be one of stacks, around it
         if not hasattr(source, "follow"):
             raise ConfigError(
                 f'follow(): the source of the config is "{self._kind}", which follows no other program. '
@@ -239,7 +241,8 @@ class LiveSession:
         """Tell whether no acquisition runs, and all frames of those that ran came to the iterator."""
         done: Mapping[str, int] = self.session.ledger.sinks.get("python", {})
         through = sum(done.get(end, 0) for end in ("written", "skipped", "lost"))
-        return bool(self._followed.caught_up and through >= self._followed.given)
+        source: Any = self.session.source
+        return bool(source.caught_up and through >= source.given)
 
     def _raise(self, raises: bool) -> None:
         error, self._error = self._error, None

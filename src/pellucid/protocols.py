@@ -147,6 +147,12 @@ class FrameInfo:
         All of its place there, for the recorder: what it wrote raw to, the other planes follow.
     axes
         Index along named axes (``t``, ``c``, ``z``, ``p``), where the source knows them.
+    planes
+        Of a stack that the session put together: for each z the number (`seq`) of its plane, -1 where it is missing.
+        `seq` and `camera_number` are those of the plane that came first, all times those of the last one: latency
+        begins when the stack can be restored. Empty for a plane.
+    began_ns
+        Of a stack: when the camera's side had its first plane.
     """
 
     seq: int
@@ -163,6 +169,23 @@ class FrameInfo:
     where: str = ""
     axes: Mapping[str, int] | None = None
     place: tuple[int, ...] = ()
+    planes: tuple[int, ...] = ()
+    began_ns: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many frames of the camera this is: one, or the planes of a stack that came."""
+        return sum(number >= 0 for number in self.planes) if self.planes else 1
+
+    @property
+    def missing_z(self) -> tuple[int, ...]:
+        """Places along z of a stack whose planes did not come."""
+        return tuple(z for z, number in enumerate(self.planes) if number < 0)
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last frame of the camera in it; in between those of other channels may lie."""
+        return max(self.planes, default=self.seq)
 
 
 class Slot:
@@ -297,6 +320,11 @@ class Stage(Protocol):
 
     A stage whose result is of an integer type also has `witness`, a tensor of one float that it fills in
     every call and that is not finite if any pixel of its result was not before it was rounded.
+
+    A stage that has to know which frame it is given (a volume that every plane updates needs its z) has a method
+    ``at(info: FrameInfo) -> None``, which is called in the same thread before the hot verb of that frame. What it
+    notes must not change what is computed within a captured graph: such a stage has ``captures = False``. It is not
+    called for the frames of zeros with which a chain is tried out, nor for frames that stay raw only.
     """
 
     reads: str | None

@@ -110,6 +110,8 @@ def print_summary(report: Mapping[str, Any]) -> None:
     table.add_column()
     counts = [f"{frames[k]} {k}" for k in ("produced", "received", "processed", "recorded", "displayed")]
     table.add_row("frames", ", ".join(counts))
+    if report.get("stacks"):
+        table.add_row("in stacks", ", ".join(f"{n} {what}" for what, n in report["stacks"].items()))
     for state in ("raw_only", "dropped", "lost"):
         for where, n in frames[state].items():
             table.add_row(state.replace("_", " "), Text(f"{n} at {where}", style="yellow"))

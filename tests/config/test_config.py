@@ -104,7 +104,7 @@ def test_the_recorded_text_can_be_run_again_from_anywhere(tmp_path):
 
 def test_types_are_told_in_plain_words():
     rows = {key: kind for key, kind, _ in keys_of(installed("stages")["deconvolve"].load())}
-    assert rows["iterations"] == "int | None"
+    assert rows["order"] == "int | None"
     assert rows["beta"] == "float | Literal['auto']"
 
 

@@ -88,6 +88,49 @@ def test_a_stage_that_raises_is_named():
     ring.close()
 
 
+class Noting(Scale):
+    """Says when it was told of which frame, and when it was called."""
+
+    def open(self, stream, given, device):
+        self.calls = []
+        return super().open(stream, given, device)
+
+    def at(self, info):
+        self.calls.append(info.axes["z"])
+
+    def __call__(self, given, result):
+        self.calls.append("called")
+        super().__call__(given, result)
+
+
+def test_a_stage_is_told_of_the_frame_before_it_is_called_on_it():
+    chain, ring = bound(a=(first := Noting()), b=Scale(), c=(last := Noting()))
+    first.calls.clear(), last.calls.clear()
+    for z in (4, 2):
+        ring.slots[0].info = FrameInfo(z, camera_ns=now_ns(), axes={"z": z})
+        chain.submit(ring.slots[0])
+    assert first.calls == last.calls == [4, "called", 2, "called"]
+    ring.slots[0].info = FrameInfo(5)
+    with pytest.raises(StageError, match=r"stages\[0\] a raised TypeError"):
+        chain.submit(ring.slots[0])
+    chain.close()
+    ring.close()
+
+
+def test_of_a_colour_picture_a_stage_is_told_once():
+    stream = Stream(Spec((3, 40, 30), "uint8", axes="cyx"))
+    chain = Chain({"a": (stage := Noting())}, stream, "cpu")
+    outputs = chain.open()
+    ring = LocalRing(stream, 3, outputs)
+    chain.bind(ring.slots, tuple(outputs))
+    stage.calls.clear()
+    ring.slots[0].info = FrameInfo(0, camera_ns=now_ns(), axes={"z": 7})
+    chain.submit(ring.slots[0])
+    assert stage.calls == [7, "called", "called", "called"]
+    chain.close()
+    ring.close()
+
+
 GROWTH = """
 import psutil
 from tests.runtime.test_chain import Chain, LocalRing, Scale, Spec, Stream, go

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pellucid.errors import MissingExtra, SinkError
 from pellucid.ledger import Ledger
-from pellucid.protocols import Sink, Spec, Stream
+from pellucid.protocols import Sink, Slot, Spec, Stream
 from pellucid.sinks import _window_pictures as pictures
 from pellucid.sinks.window import Window
 
@@ -123,3 +124,22 @@ def test_planes_that_are_no_pictures_are_left_out_and_types_fit_textures():
     assert not pictures._is_picture(Spec((100,), "float32"))
     assert pictures._flat(Spec((4, 8, 9), "int16")) == Spec((8, 9), "float32")
     assert pictures._flat(Spec((8, 9), "uint8")) == Spec((8, 9), "uint8")
+
+
+@pytest.mark.parametrize(
+    ("stack", "level", "told"), [("max", 9, "maximum of z 1–4"), ("middle", 3, "z 3/4, the middle")]
+)
+def test_a_stack_is_shown_as_one_picture_that_says_which(stack, level, told):
+    deep, flat = Spec((4, 8, 8), "uint16"), Spec((8, 8), "uint16")
+    planes = {"raw": deep, "restored": Spec((4, 8, 8), "float32"), "seen": flat, "wide": Spec((4, 8, 8), "int16")}
+    one = pictures.Pictures(Stream(deep), planes, 0, stack)
+    assert one.feed.stream.details == {"projections": dict.fromkeys(("raw", "restored", "wide"), told)}
+    assert one.feed.planes["raw"] == flat
+    pixels = {name: np.full(spec.shape, 5, spec.dtype) for name, spec in planes.items()}
+    for name in ("raw", "restored", "wide"):
+        pixels[name][0], pixels[name][2] = 9, 3
+    free = Slot(0, Stream(deep), {name: np.zeros(spec.shape, spec.dtype) for name, spec in one.feed.planes.items()})
+    one.fill(free, Slot(0, Stream(deep), pixels), list(planes))
+    for name in ("raw", "restored", "wide"):
+        assert (free.planes[name] == level).all()
+    assert (free.planes["seen"] == 5).all()

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import zarr
 
+import pellucid
 from pellucid.config import Config
 from pellucid.errors import ConfigError, SourceError
 from pellucid.live import make_session
+from pellucid.process.recorded import Recorded
 from pellucid.sources._experiment import Experiment
 from pellucid.testing import check_source
 from tests.sources.core_parts import PATIENCE_S, SMALL, TWO_CAMERAS, Run, demo
@@ -239,6 +241,73 @@ def test_several_cameras_in_a_burst(tmp_path):
     run.close()
 
 
+def test_a_preset_that_comes_twice_is_two_channels_with_a_number(runs):
+    channels = [{"config": "DAPI", "exposure": 3}, {"config": "DAPI", "exposure": 9}]
+    own = {"x": 1, "y": 1, "sequence": {"channels": ["Cy5", "DAPI", "Cy5"]}}
+    run = runs({"channels": channels, "stage_positions": [{"x": 0, "y": 0}, own]})
+    seen = play(run)
+    assert [stream.channel for stream in run.streams] == ["DAPI", "DAPI 2", "Cy5", "Cy5 2"]
+    assert run.stream.names["c"] == ["DAPI", "DAPI 2", "Cy5", "Cy5 2"]
+    assert axes_of(run) == [(0, 0), (0, 1), (1, 2), (1, 0), (1, 3)]
+    assert [s["exposure"] for s in seen[:2]] == [3.0, 9.0]
+    assert [stream.exposure_ms for stream in run.streams[:2]] == [3.0, 9.0]
+
+
+# -------------------------------------------------------------------- where it ends
+
+
+@pytest.mark.parametrize("how", ["end", "stop", "close", "error"])
+def test_all_goes_back_to_where_it_was(runs, how):
+    sequence = {
+        "channels": [{"config": "FITC", "exposure": 20}],
+        "z_plan": {"range": 4, "step": 2},
+        "stage_positions": [{"x": 100, "y": 50}, {"x": -30, "y": 20}] * 10,
+    }
+    if how == "error":
+        sequence["stage_positions"][2] = {"x": 1, "y": 2, "z": 1e9}
+    run = runs(sequence, focus_um=40.0)
+    core = run.core
+    core.set_xy_position(10.0, 20.0)
+    core.wait_for_device("XY")
+    core.set_config("Channel", "DAPI")
+    core.wait_for_config("Channel", "DAPI")
+    run.source._player.prepare()  # as in open
+    run.start()
+    if how == "error":
+        with pytest.raises(SourceError, match=r"z = 1e\+09"):
+            run.take()
+    elif how == "close":
+        run.take(4)
+    elif how == "stop":
+        run.take(4)
+        run.finish()
+    else:
+        run.take()
+    run.source._run.close()  # the devices are there still
+    assert run.account.ignored == []
+    at = (core.get_x_position(), core.get_y_position(), core.get_position())
+    assert at == pytest.approx((10.0, 20.0, 40.0), abs=0.05)
+    assert (core.get_current_config("Channel"), core.get_exposure()) == ("DAPI", 5.0)
+
+
+def test_what_cannot_be_put_back_is_said_in_one_line(runs):
+    run = runs({"stage_positions": [{"x": 100, "y": 50, "z": 3}]})
+    core = run.core
+    go = core.set_xy_position
+
+    def refuse(*args):
+        if len(run.infos) or core.get_position("Z") > 2:
+            raise RuntimeError("the stage is\nstuck")
+        go(*args)
+
+    core.set_xy_position = refuse
+    run.start().take()
+    del core.set_xy_position
+    run.explained()
+    assert run.account.ignored == ["not put back after the experiment: the XY stage (the stage is stuck)"]
+    assert round(core.get_position("Z")) == 0
+
+
 # -------------------------------------------------------------------- shutters, focus, properties
 
 
@@ -369,6 +438,62 @@ def test_a_change_of_the_roi_in_an_experiment_opens_a_new_stream_and_loses_nothi
     assert run.account.missed == []
     assert [info.axes["t"] for info in run.infos] == list(range(30))
     assert run.numbers(1)
+
+
+CHANGES = {
+    "colours of as many bytes": ({"Camera.PixelType": "32bit"}, {"PixelType": "32bitRGB"}, None),
+    "a ROI that moves": ({}, None, (32, 16, 64, 64)),
+    "binning to the size of the ROI": ({}, {"Binning": "8"}, ()),
+    "bits": ({"Camera.PixelType": "16bit"}, {"BitDepth": "12"}, None),
+}
+
+
+@pytest.mark.parametrize("interval", [0, 0.02], ids=["burst", "snaps"])
+@pytest.mark.parametrize(("before", "now", "roi"), CHANGES.values(), ids=CHANGES)
+def test_a_change_that_leaves_shape_and_bytes_opens_a_new_stream(runs, interval, before, now, roi):
+    keys = {"exposure_ms": 5.0, "properties": SMALL | before, "pixel_um": 0.1}
+    run = runs({"setup": {"roi": [0, 0, 64, 64]}, "time_plan": {"interval": interval, "loops": 30}}, **keys)
+    run.start().take(5)
+    core = run.core
+    if core.is_sequence_running():
+        core.stop_sequence_acquisition()
+    if roi == ():
+        core.clear_roi()
+    for name, value in (now or {}).items():
+        core.set_property("Camera", name, value)
+    if roi:
+        core.set_roi(*roi)
+    run.take()
+    run.explained()
+    old, new = run.streams[0], run.streams[-1]
+    assert run.account.missed == []
+    assert run.numbers(new.index)
+    assert new.replaces is not None
+    assert new.spec.shape[-2:] == old.spec.shape[-2:] == (64, 64)
+    corner = list(roi[:2]) if roi else [0, 0]
+    assert (old.details["roi"], new.details["roi"]) == ([0, 0, 64, 64], [*corner, 64, 64])
+    assert new.details["binning"] == core.get_property("Camera", "Binning")
+    assert new.pixel_um == pytest.approx(0.2 if now == {"Binning": "8"} else 0.1)
+    assert new.bit_depth == core.get_image_bit_depth()
+    assert str(new.spec) == ("64x64 RGB uint8" if "PixelType" in (now or {}) else str(old.spec))
+
+
+def test_a_picture_that_was_changed_under_the_camera_is_taken_again(runs):
+    run = runs({"time_plan": {"interval": 0.02, "loops": 3}}, properties=SMALL | {"Camera.PixelType": "32bit"})
+    core, snap, done = run.core, run.core.snap_image, []
+
+    def change_in_between():
+        snap()
+        if len(done) == 1:
+            core.set_property("Camera", "PixelType", "32bitRGB")
+        done.append(1)
+
+    core.snap_image = change_in_between
+    run.start().take()
+    del core.snap_image
+    run.explained()
+    assert len(done) == 4
+    assert [str(run.streams[info.stream].spec) for info in run.infos] == ["128x128 float32"] + ["128x128 RGB uint8"] * 2
 
 
 def test_a_camera_that_goes_ends_the_experiment_in_one_line(runs):
@@ -544,3 +669,100 @@ path = "{(tmp_path / "rec").as_posix()}"
         assert array[:, 1].any(axis=(-1, -2)).tolist() == [[False, True, False]] * 2
     rows = [json.loads(line) for line in (tmp_path / "rec/frames.jsonl").read_text().splitlines()]
     assert {tuple(row["axes"]) for row in rows} == {("t", "p", "c", "z")}
+
+
+def record(folder, source: dict, *, stop_after: int | None = None):
+    """Record an experiment; return the attributes of each group of its raw image."""
+    table = {
+        "source": {"kind": "micromanager", "config": "demo", "exposure_ms": 5, "buffer_mb": 32, **source},
+        "sinks": [{"kind": "recorder", "path": str(folder / "rec")}],
+    }
+    with pellucid.open(table) as session:
+        for n, _ in enumerate(session, 1):
+            if n == stop_after:
+                break
+    return attributes(folder)
+
+
+def attributes(folder, image: str = "raw") -> dict[str, dict]:
+    root = folder / f"rec/{image}.ome.zarr"
+    several = root / "OME/zarr.json"
+    groups = json.loads(several.read_text())["attributes"]["ome"]["series"] if several.exists() else [""]
+    return {group: json.loads((root / group / "zarr.json").read_text())["attributes"]["pellucid"] for group in groups}
+
+
+def test_a_position_without_a_grid_beside_one_with_has_one_image_and_each_says_where_it_is(tmp_path):
+    fields = {"rows": 1, "columns": 2, "fov_width": 100, "fov_height": 100, "mode": "row_wise"}
+    sequence = {
+        "channels": ["DAPI"],
+        "z_plan": {"range": 2, "step": 1},
+        "stage_positions": [
+            {"x": 10, "y": 20, "z": 5, "name": "A"},
+            {"x": 100, "y": 50, "z": 7, "name": "A", "sequence": {"grid_plan": fields}},
+        ],
+    }
+    found = record(tmp_path, {"properties": SMALL, "sequence": sequence})
+    assert list(found) == ["A", "A_g0", "A_g1"]
+    group = zarr.open_group(tmp_path / "rec/raw.ome.zarr", mode="r")
+    assert all(group[f"{name}/0"][:].any(axis=(-1, -2)).all() for name in found)
+    places = [(10, 20, 5), (50, 50, 7), (150, 50, 7)]
+    for (x, y, z), facts in zip(places, found.values(), strict=True):
+        at = facts["position"]
+        assert (at["name"], at["x_um"], at["y_um"], at["z_um"], at["z_first_um"]) == ("A", x, y, z, z - 1)
+        assert facts["planes_written"] == facts["planes_expected"] == {"DAPI": 3}
+    # Whoever processes it knows of each frame which row it has.
+    recorded = Recorded(tmp_path / "rec", None, "plane")
+    assert recorded.rows is not None
+    rows = [json.loads(line) for line in (tmp_path / "rec/frames.jsonl").read_text().splitlines()]
+    image = {(0, 0): 0, (1, 0): 1, (1, 1): 2}
+    seqs = {(image[r["axes"]["p"], r["axes"]["g"]], r["axes"]["z"]): r["seq"] for r in rows}
+    assert recorded.rows.seq.tolist() == [seqs[at] for at in sorted(seqs)]
+    recorded.close()
+
+
+def test_what_is_relative_is_recorded_where_the_stage_was(tmp_path):
+    sequence = {"z_plan": {"range": 4, "step": 2}, "channels": ["DAPI"]}
+    (facts,) = record(tmp_path, {"properties": SMALL, "sequence": sequence, "focus_um": 30.0}).values()
+    assert facts["position"] == pytest.approx({"x_um": 0, "y_um": 0, "z_um": 30, "z_first_um": 28})
+
+
+def test_an_image_says_how_many_of_its_planes_were_taken(tmp_path):
+    sequence = {
+        "channels": ["DAPI", {"config": "FITC", "do_stack": False, "acquire_every": 2}],
+        "z_plan": {"range": 2, "step": 1},
+        "time_plan": {"interval": 0.01, "loops": 3},
+        "stage_positions": [{"x": 0, "y": 0, "name": "left"}, {"x": 9, "y": 9, "name": "right"}],
+    }
+    for facts in record(tmp_path / "whole", {"properties": SMALL, "sequence": sequence}).values():
+        assert facts["planes_written"] == facts["planes_expected"] == {"DAPI": 9, "FITC": 2}
+        assert facts["time_points"] == 3
+    broken = record(tmp_path / "broken", {"properties": SMALL, "sequence": sequence}, stop_after=6)
+    assert [facts["planes_expected"] for facts in broken.values()] == [{"DAPI": 9, "FITC": 2}] * 2
+    rows = [json.loads(line) for line in (tmp_path / "broken/rec/frames.jsonl").read_text().splitlines()]
+    for p, facts in enumerate(broken.values()):
+        mine = [row["axes"] for row in rows if row["axes"]["p"] == p]
+        assert facts["planes_written"] == {
+            "DAPI": sum(axes["c"] == 0 for axes in mine),
+            "FITC": sum(axes["c"] == 1 for axes in mine),
+        }
+        assert facts["time_points"] == len({axes["t"] for axes in mine}) < 3
+
+
+def test_the_images_of_an_experiment_whose_roi_moved_say_each_their_own(tmp_path):
+    sequence = {"channels": TWO, "time_plan": {"interval": 0.02, "loops": 10}, "setup": {"roi": [0, 0, 64, 64]}}
+    table = {
+        "source": {"kind": "micromanager", "config": "demo", "properties": SMALL, "sequence": sequence},
+        "sinks": [{"kind": "recorder", "path": str(tmp_path / "rec")}],
+    }
+    with pellucid.open(table) as session:
+        for n, _ in enumerate(session):
+            if n == 3:
+                session.session.source._core.set_roi(32, 16, 64, 64)
+    images = sorted(path.name for path in (tmp_path / "rec").glob("raw*"))
+    assert len(images) == 2
+    (late,) = (name.removesuffix(".ome.zarr") for name in images if name != "raw.ome.zarr")
+    first, then = attributes(tmp_path)[""], attributes(tmp_path, late)[""]
+    assert (first["details"]["roi"], then["details"]["roi"]) == ([0, 0, 64, 64], [32, 16, 64, 64])
+    assert sorted(row["stream"] for row in first["channels"]) == [0, 1]
+    assert sorted(row["stream"] for row in then["channels"]) == [2, 3]
+    assert sum((*first["planes_written"].values(), *then["planes_written"].values())) == 20

@@ -575,6 +575,9 @@ SEQUENCE = {
 
 
 def test_an_experiment_is_driven_over_the_bridge(server):
+    core = server.core
+    core.setPosition(40.0)
+    before = (core.getPosition(), core.getExposure(), core.getCurrentConfig("Channel"))
     with Run(server.port, "drive", sequence=SEQUENCE).start() as run:
         assert not run.source.live
         run.take()
@@ -588,9 +591,9 @@ def test_an_experiment_is_driven_over_the_bridge(server):
     wanted = [{"t": t, "p": p, "c": c, "z": z} for t in range(2) for p in range(2) for c in range(2) for z in range(3)]
     assert [info.axes for info in run.infos] == wanted
     assert [info.stream for info in run.infos] == [axes["c"] for axes in wanted]
-    assert server.core.getPosition() == pytest.approx(0.0)  # where it was before
-    assert server.core.getXPosition() == pytest.approx(10, abs=0.1)
-    assert server.core.getExposure() == 5
+    # Stages, preset and exposure are as they were before.
+    assert (core.getPosition(), core.getExposure(), core.getCurrentConfig("Channel")) == before
+    assert (core.getXPosition(), core.getYPosition()) == pytest.approx((0.0, 0.0), abs=0.1)
 
 
 def test_a_burst_is_driven_as_a_sequence(server, tmp_path):

@@ -248,6 +248,54 @@ def test_a_later_acquisition_goes_on_along_t_or_opens_streams_of_its_own(mmc, go
 # ---------------------------------------------------------------- iterating
 
 
+CHANGES = {
+    "a ROI that moves": lambda mmc: mmc.setROI(16, 8, 32, 24),
+    "binning to the size of the ROI": lambda mmc: (mmc.clearROI(), mmc.setProperty("Camera", "Binning", "2")),
+    "bits": lambda mmc: mmc.setProperty("Camera", "BitDepth", "12"),
+}
+
+
+@pytest.mark.parametrize("pixel_um", [None, 0.1])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_that_leaves_the_shape_opens_a_new_stream(mmc, change, pixel_um, tmp_path):
+    mmc.setROI(0, 0, 32, 24)
+    seen = []
+
+    def act(*_):
+        seen.append(1)
+        if len(seen) == 3:
+            change(mmc)
+
+    with pellucid.open(config(tmp_path, **({"pixel_um": pixel_um} if pixel_um else {}))).follow(mmc) as session:
+        mmc.mda.events.frameReady.connect(act)
+        mmc.run_mda(useq.MDASequence(time_plan={"interval": 0.01, "loops": 6}), block=True)
+    whole(session, 6)
+    old, new = session.report["streams"]
+    assert new["replaces"] == 0
+    assert old["details"]["roi"] == [0, 0, 32, 24]
+    assert new["details"]["roi"] == list(mmc.getROI())
+    assert new["details"]["binning"] == mmc.getProperty("Camera", "Binning")
+    assert new["pixel_um"] == pytest.approx((pixel_um or 1.0) * int(new["details"]["binning"]))
+    (late,) = (path.name.removesuffix(".ome.zarr") for path in (tmp_path / "rec").glob("raw-*"))
+    tree = json.loads((tmp_path / f"rec/{late}.ome.zarr/zarr.json").read_text())["attributes"]["pellucid"]
+    assert tree["bit_depth"] == mmc.getImageBitDepth()
+    assert tree["planes_written"] == {"Default": 3}
+
+
+def test_a_preset_that_comes_twice_is_two_channels_with_a_number(mmc, got, tmp_path):
+    channels = [{"config": "DAPI", "exposure": 2}, {"config": "DAPI", "exposure": 4}]
+    with pellucid.open(config(tmp_path)).follow(mmc) as session:
+        mmc.run_mda(useq.MDASequence(channels=channels, stage_positions=[(1, 2, 3), (4, 5, 6)]), block=True)
+    whole(session, 4)
+    assert [s["channel"] for s in session.report["streams"]] == ["DAPI", "DAPI 2"]
+    tree = json.loads((tmp_path / "rec/raw.ome.zarr/p1/zarr.json").read_text())["attributes"]
+    assert [c["label"] for c in tree["ome"]["omero"]["channels"]] == ["DAPI", "DAPI 2"]
+    assert tree["pellucid"]["position"] == {"p": 1, "x_um": 4.0, "y_um": 5.0, "z_um": 6.0}
+    assert tree["pellucid"]["planes_written"] == tree["pellucid"]["planes_expected"] == {"DAPI": 1, "DAPI 2": 1}
+    root = json.loads((tmp_path / "rec/raw.ome.zarr/zarr.json").read_text())["attributes"]["pellucid"]
+    assert [c["exposure_ms"] for c in root["channels"]] == [2.0, 4.0]
+
+
 def test_frames_are_iterated_while_it_runs_and_once_more(mmc, got, tmp_path):
     with pellucid.open(config(tmp_path)).follow(mmc) as session:
         for run in range(2):

@@ -60,6 +60,7 @@ def test_help_key(found):
 
 
 def test_scale_bar_only_where_the_pixel_is_known_and_titles(found):
+    assert found["projections"] == ["maximum of z 1–5", ""]
     assert found["captions"] == [["raw", True], ["restored", True]]
 
 

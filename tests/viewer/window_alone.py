@@ -20,7 +20,7 @@ raw, restored = Spec((96, 128), "uint16"), Spec((192, 256), "float32")  # the sa
 drawn: list[int] = []
 closed: list[int] = []
 window = ViewerWindow(
-    [Stream(raw, pixel_um=0.5)],
+    [Stream(raw, pixel_um=0.5, details={"projections": {"raw": "maximum of z 1–5"}})],
     [{"raw": raw, "restored": restored}],
     Look(title="t", size=(900, 500), contrast={"raw": [0, 100]}),
     on_drawn=drawn.append,
@@ -59,6 +59,7 @@ show(50, 0, "raw", "restored")
 found["stamp_after_start"] = bool(drawn) and drawn[-1] > start_ns
 found["fitted"] = rects()
 found["limits"] = [list(pane.images[0].clim) for pane in window.panes.panes]
+found["projections"] = [c.taken for c in window.overlay.captions]
 found["captions"] = [[c.name, c.um is not None] for c in window.overlay.captions]
 
 first, second = window.panes.panes

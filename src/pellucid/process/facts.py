@@ -160,6 +160,9 @@ def load_rows(folder: Path, streams: Mapping[int, Sequence[int]], where: NDArray
                 continue  # the last line of a recording that was killed
     rows = np.array(found, np.int64).reshape(-1, 7)
     grid = rows[:, 3].max(initial=0) + 1
+    # Only the fields that an experiment has are images, in this order; without a table, all there can be.
+    table = attributes(folder / "raw.ome.zarr").get("pellucid", {}).get("details", {}).get("positions") or {}
+    images = {place: i for i, place in enumerate(zip(table.get("p", ()), table.get("g", ()), strict=False))}
     seq, number = np.full((2, len(where)), -1, np.int64)
     time = np.full(len(where), np.nan)
     by_place = {tuple(place): i for i, place in enumerate(where[:, [0, 1, 2, 4]].tolist())}
@@ -168,7 +171,7 @@ def load_rows(folder: Path, streams: Mapping[int, Sequence[int]], where: NDArray
         stream, t, p, g, z, *numbers = one
         # A stack that was put together has one row for all of its planes.
         for plane in [n for n in range(depth) if n not in gap] if z < 0 else (z,):
-            frame = by_place.get((stream, t, p * grid + g, plane))
+            frame = by_place.get((stream, t, images.get((p, g), p * grid + g), plane))
             if frame is not None:
                 seq[frame], number[frame], time[frame] = *numbers, when
     return Rows(seq, number, time, (folder / "report.json").is_file())

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from pellucid.errors import PellucidError, StageError
 from pellucid.metrics import Histogram, now_ns
-from pellucid.protocols import RAW, RESTORED, Slot, Spec, Stage, Stream
+from pellucid.protocols import RAW, RESTORED, FrameInfo, Slot, Spec, Stage, Stream
 from pellucid.runtime.colours import for_colours
 
 __all__ = ["Chain", "connect", "pick_device", "use_threads"]
@@ -105,6 +105,7 @@ class Chain:
         self._links = connect(self._stages)
         self._specs: dict[str, Spec] = {}
         self._steps: list[list[tuple[Stage, torch.Tensor, torch.Tensor]]] = []
+        self._told: list[Callable[[FrameInfo], None] | None] = []
         self._raw: list[torch.Tensor] = []
         self._given = torch.zeros(())
         self._witnesses: list[list[torch.Tensor]] = []
@@ -127,11 +128,13 @@ class Chain:
             Naming the stage.
         """
         specs: dict[str, Spec] = {RAW: self._stream.spec}
+        self._told.clear()
         for i, (reads, writes) in enumerate(self._links):
             where = f"stages[{i}] {self.names[i]}"
             try:
                 self._stages[i] = for_colours(self._stages[i], specs[reads])
                 specs[writes] = self._stages[i].open(self._stream, specs[reads], self._device)
+                self._told.append(getattr(self._stages[i], "at", None))
             except PellucidError as error:
                 raise type(error)(f"{where}: {error}") from None
             except Exception as error:
@@ -192,6 +195,12 @@ class Chain:
         at = -1
         try:
             if self._graph is not None:
+                # Before any of them is enqueued: on a GPU the stages of a frame run later, in this order.
+                for i, told in enumerate(self._told):
+                    at = i
+                    if told is not None:
+                        told(slot.info)
+                at = -1
                 self._graph.submit(slot)
                 return
             began = slot.info.camera_ns
@@ -200,6 +209,8 @@ class Chain:
                 self._given.copy_(self._raw[slot.index])
                 for i, (stage, given, result) in enumerate(self._steps[slot.index]):
                     at = i
+                    if (told := self._told[i]) is not None:
+                        told(slot.info)
                     stage(given, result)
                     after = now_ns()
                     self.durations[i].add(after - before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pellucid.protocols import Spec, Stage, Stream
+from pellucid.protocols import FrameInfo, Spec, Stage, Stream
 
 __all__ = ["Colours", "for_colours"]
 
@@ -33,6 +33,12 @@ class Colours:
         if getattr(self._stage, "witness", None) is not None:
             self.witness = torch.zeros((), device=device)
         return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes)
+
+    def at(self, info: FrameInfo) -> None:
+        """Tell the stage of the frame, once for its three colours."""
+        told = getattr(self._stage, "at", None)
+        if told is not None:
+            told(info)
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
         """Hot: each colour in turn."""

@@ -17,6 +17,8 @@ from pellucid.runtime.ring import SlotRing
 __all__ = ["Lane"]
 
 _STALLED = "chain stalled"
+_INCOMPLETE = "incomplete stack"
+"""A plane that is missing would ring through the whole volume."""
 
 
 class Lane:
@@ -116,6 +118,8 @@ class Lane:
                 branch.put(slot, (RAW,))
         if self.raw_only:
             self._pass_raw(slot, self.raw_only)
+        elif -1 in info.planes:
+            self._pass_raw(slot, _INCOMPLETE)
         elif self._work is None:
             info.processed_ns = info.received_ns
             self._ledger.ended(info, "processed")

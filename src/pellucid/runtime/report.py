@@ -43,14 +43,15 @@ def make_report(ledger: Ledger, run: Mapping[str, Any]) -> dict[str, Any]:
         Keys that go into the report as they are: ``config_sha256``, ``version``, ``hardware``,
         ``ended``, ``streams`` ...
     """
-    # From the first arrival to the last: n frames span n - 1 intervals.
+    # From the first arrival to the last: n frames span n - 1 intervals. All planes of the first stack came at once.
     seconds = (ledger.last_ns - ledger.first_ns) * 1e-9
-    intervals = max(ledger.received - 1, 0)
+    intervals = max(ledger.received - ledger.first_count, 0)
     per_s = intervals / seconds if seconds > 0 else 0.0
     mean_bytes = ledger.received_bytes / ledger.received if ledger.received else 0.0
     return {
         "frames": ledger.frames(),
         "cameras": ledger.cameras(),
+        "stacks": dict(ledger.stacks),
         "sinks": {name: dict(counts) for name, counts in ledger.sinks.items()},
         "ignored_messages": dict(ledger.ignored),
         # Always there, for whoever reads it by name; without a recorder or a window nothing was counted.

@@ -15,6 +15,9 @@ A source may meet new streams while it runs (a channel that nobody knew of, a ca
 loop opens a lane for each between two frames, and closes that of a stream that was replaced when its last frame
 has gone its way.
 
+With ``unit = "stack"`` the source is one of volumes (see `stacks`), and all that is said here of frames is true of
+those.
+
 The garbage collector is off within the loop; what it would do is done twice a second by a thread that
 also looks for sinks that stand still.
 """
@@ -40,6 +43,7 @@ from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
 from pellucid.runtime.ring import SlotRing
+from pellucid.runtime.stacks import Stacks
 from pellucid.wire.memory import SlotLayout
 
 __all__ = ["Session", "Settings"]
@@ -62,6 +66,7 @@ class Settings:
     channels: frozenset[str] = frozenset()
     cameras: frozenset[str] = frozenset()
     """Names that stages ask for: one that no stream has is a mistake."""
+    unit: str = "plane"
 
 
 class Session:
@@ -91,7 +96,7 @@ class Session:
         settings: Settings,
         facts: Mapping[str, Any],
     ) -> None:
-        self.source = source
+        self.source: Source = Stacks(source) if settings.unit == "stack" else source
         self.sinks = dict(sinks)
         self.settings = settings
         self.ledger = Ledger()
@@ -173,12 +178,15 @@ class Session:
 
     def _look_for_room(self, lanes: Sequence[Lane]) -> None:
         """Refuse slots that would not fit, before a byte of them is taken."""
-        needed = sum(SlotLayout(lane.planes, self.settings.slots).nbytes for lane in lanes)
+        slots = self.settings.slots
+        needed = sum(SlotLayout(lane.planes, slots).nbytes for lane in lanes)
         free = psutil.virtual_memory().available
         if needed > 0.9 * free:
+            what = "stacks" if self.settings.unit == "stack" else "frames"
+            fit = next((n for n in (8, 4) if n < slots and n * needed < 0.9 * free * slots), 3)
             raise SourceError(
-                f"session.slots = {self.settings.slots}: frames of {lanes[0].stream.spec} need "
-                f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Use fewer: --set session.slots=8"
+                f"session.slots = {slots}: {what} of {lanes[0].stream.spec} need {needed / 1e6:.0f} MB, "
+                f"{free / 1e6:.0f} MB are free. Use fewer: --set session.slots={fit}"
             )
 
     def _open_sinks(self, streams: Sequence[Stream]) -> None:
@@ -300,8 +308,8 @@ class Session:
                 owned[slot.stream.index] -= 1
                 slot.ready = (RAW,)
                 slot.holders = 1
-                if limit is not None and ledger.received >= limit:
-                    ledger.missing(slot.info.seq, 1, "dropped", "after the end")
+                if limit is not None and ledger.taken >= limit:
+                    ledger.left_out(slot.info, "dropped", "after the end")
                     slot.info.state = ""
                     self._release(slot)
                 else:
@@ -311,8 +319,8 @@ class Session:
                     self._note("the source did not end within 10 s after it was told to stop")
                     break
                 continue
-            if limit is not None and ledger.received >= limit:
-                self.stop(f"{limit} frames")
+            if limit is not None and ledger.taken >= limit:
+                self.stop(f"{limit} {'stacks' if self.settings.unit == 'stack' else 'frames'}")
             elif until is not None and now_ns() > until:
                 self.stop(f"{self.settings.seconds:g} s")
             if self._stopped:
@@ -453,6 +461,7 @@ class Session:
             ledger,
             {
                 "ended": self._ended or ("the source ended" if ledger.complete else "the sender vanished"),
+                "unit": self.settings.unit,
                 "streams": [lane.describe() for lane in self.lanes],
                 "config_sha256": self._facts.get("config_sha256", ""),
                 "version": self._facts.get("version", ""),

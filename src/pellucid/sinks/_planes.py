@@ -9,6 +9,7 @@ A public ``write_at`` there would serve the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from pellucid.protocols import COLOURS, FrameInfo, Spec, Stream
 
 __all__ = ["PlaneWriter"]
 
+_UNKNOWN: Mapping[str, Any] = {"x_um": None, "y_um": None, "z_um": None, "z_first_um": None, "planes": ()}
 _COLOUR_CODES = {"R": "FF0000", "G": "00FF00", "B": "0000FF"}
 
 
 class PlaneWriter:
-    """One image: axes t, c, z where there is one, y, x; a group for each position.
+    """One image: axes t, c, z where there is one, y, x; a group for each position, or field of a grid at a position.
+
+    Where the streams' details say which positions and fields there are (``positions``), only those have a group.
 
     Parameters
     ----------
@@ -61,13 +65,19 @@ class PlaneWriter:
         self._colours = len(COLOURS) if spec.is_colour else 1
         self._stack = spec.axes == "zyx"
         self._has_z = self._stack or "z" in sizes
-        self._grid = sizes.get("g", 1)
-        positions = sizes.get("p", 1) * self._grid
-        channels = _channels(streams, first)
+        groups = _groups(first)
+        positions = len(groups)
+        self._groups = {group: i for i, group in enumerate(groups)}
+        self._streams = list(streams)
+        channels = self._channels = _channels(streams, first)
         labels = [f"{name} {c}" if len(channels) > 1 else c for name in channels for c in COLOURS]
         labels = labels if spec.is_colour else channels
         self._written: set[tuple[int, ...]] | None = set() if sizes else None
         self._positions = positions
+        self._counts: Counter[tuple[int, int]] = Counter()
+        self._last_t: dict[int, int] = {}
+        self._times: Counter[int] = Counter()
+        self._depth = spec.shape[0] if self._stack else 1
         self.length = 0
         self._first_ns = self._last_ns = 0
         dimensions: list[dict[str, Any]] = [
@@ -78,7 +88,7 @@ class PlaneWriter:
             dimensions.append(_space("z", spec.shape[0] if self._stack else sizes["z"], first.z_um))
         dimensions += [_space(axis, n, first.pixel_um) for axis, n in zip("yx", spec.shape[-2:], strict=True)]
         if positions > 1:
-            names = _position_names(first, positions, self._grid)
+            names = _position_names(first, groups)
             dimensions.insert(0, {"name": "p", "type": "position", "coords": names})
         self._stream = ome_writers.create_stream(
             ome_writers.AcquisitionSettings.model_validate(
@@ -94,22 +104,33 @@ class PlaneWriter:
         self._backend = self._stream._backend
         self._name_channels(labels, spec)
         self._exposures_s = {s.index: s.exposure_ms * 1e-3 for s in streams if s.exposure_ms is not None}
-        self._stream.set_global_metadata(
-            "pellucid",
-            {
-                "version": run.get("version", ""),
-                "config_sha256": run.get("config_sha256", ""),
-                "camera": first.camera,
-                "channel": first.channel,
-                "channels": [{"name": s.channel, "stream": s.index, "exposure_ms": s.exposure_ms} for s in streams],
-                "pixel_um": first.pixel_um,
-                "z_um": first.z_um,
-                "exposure_ms": first.exposure_ms,
-                "bit_depth": first.bit_depth,
-                "plane": path.name.removesuffix(".ome.zarr"),
-                "details": dict(first.details),
-            },
-        )
+        self._facts = {
+            "version": run.get("version", ""),
+            "config_sha256": run.get("config_sha256", ""),
+            "camera": first.camera,
+            "channel": first.channel,
+            "channels": [],
+            "pixel_um": first.pixel_um,
+            "z_um": first.z_um,
+            "exposure_ms": first.exposure_ms,
+            "bit_depth": first.bit_depth,
+            "plane": path.name.removesuffix(".ome.zarr"),
+            "details": dict(first.details),
+        }
+        self._tell()
+
+    def _tell(self) -> None:
+        rows = [{"name": s.channel, "stream": s.index, "exposure_ms": s.exposure_ms} for s in self._streams]
+        self._facts["channels"] = rows
+        self._stream.set_global_metadata("pellucid", self._facts)
+
+    def take_in(self, stream: Stream) -> None:
+        """Take the planes of one more stream, which began during the run."""
+        if stream.index not in {s.index for s in self._streams}:
+            self._streams.append(stream)
+            if stream.exposure_ms is not None:
+                self._exposures_s[stream.index] = stream.exposure_ms * 1e-3
+            self._tell()
 
     def append(self, plane: NDArray[Any], info: FrameInfo) -> int:
         """Hot: put the plane of the next frame into its place; return that along the first axis."""
@@ -119,6 +140,8 @@ class PlaneWriter:
             if not self.length:
                 self._first_ns = info.camera_ns
             self.length, self._last_ns = at[1] + 1, info.camera_ns
+        if info.planes:  # of a stack that was put together some may be missing
+            self._counts[at[0], at[2]] -= len(info.missing_z)
         return at[1]
 
     def put(self, at: tuple[int, ...], plane: NDArray[Any], stream: int) -> None:
@@ -128,6 +151,10 @@ class PlaneWriter:
         exposure_s = self._exposures_s.pop(stream, None)
         note = None if exposure_s is None else {"exposure_time": exposure_s}
         position, t, c, *z = at
+        self._counts[position, c] += self._depth
+        if t > self._last_t.get(position, -1):
+            self._last_t[position] = t
+            self._times[position] += 1
         write = self._backend.write
         if self._colours > 1:
             for i, colour in enumerate(plane):
@@ -144,7 +171,7 @@ class PlaneWriter:
             info.place = (0, self.length, 0)
             return info.place
         axes = info.axes or {}
-        position = axes.get("p", 0) * self._grid + axes.get("g", 0)
+        position = self._groups.get((axes.get("p", 0), axes.get("g", 0)), self._positions)
         z = (axes.get("z", 0),) if self._has_z and not self._stack else ()
         at = (position, axes.get("t", 0) if axes else self.length, axes.get("c", 0), *z)
         if at in written or position >= self._positions:
@@ -153,19 +180,53 @@ class PlaneWriter:
         info.place = at
         return at
 
-    def finish(self, length: int, interval_s: float | None) -> None:
-        """Make the array as long as raw, note the measured time between frames, and close it."""
+    def finish(self, length: int, interval_s: float | None, *, counted: bool = False) -> None:
+        """Make the array as long as raw, note the measured time between frames, and close it.
+
+        Parameters
+        ----------
+        length
+            Along t.
+        interval_s
+        counted
+            Every plane that is in it came through here: note how many of each position and channel there are, since
+            the others are zeros like those of a dark picture.
+        """
         for position in range(self._positions if length else 0):
             self._backend.advance([(position, (length - 1, 0))])
         self.length = max(length, self.length)
+        if counted:
+            self._tell()  # what the source has come to know of the details meanwhile
+        tree = self._stream.get_metadata()
         if interval_s is not None:
-            tree = self._stream.get_metadata()
             for group in tree.values():
                 for scale in group["ome"]["multiscales"]:
                     for level in scale["datasets"]:
                         level["coordinateTransformations"][0]["scale"][0] = interval_s
-            self._stream.update_metadata(tree)
+        if counted:
+            rows = _rows(self._streams[0])
+            for (place, position), group in zip(self._groups.items(), tree.values(), strict=True):
+                told = self._position(place, position, rows.get(place))
+                group["pellucid"] = {**group.get("pellucid", {}), **told}
+        self._stream.update_metadata(tree)
         self._stream.close()
+
+    def _position(self, place: tuple[int, int], position: int, row: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return where a position is, and how much of it was written."""
+        first = self._streams[0]
+        names = first.names.get("p", ())
+        facts: dict[str, Any] = {"name": names[place[0]]} if place[0] < len(names) else {}
+        facts |= {axis: at for axis, at in zip("pg", place, strict=True) if axis in first.sizes}
+        written = {name: self._counts[position, c] for c, name in enumerate(self._channels)}
+        expected: dict[str, int] = {}
+        if row is not None:
+            facts |= {key: row[key] for key in _UNKNOWN if key.endswith("_um") and row[key] is not None}
+            expected = dict(zip(self._channels, row["planes"], strict=False))
+        elif self._positions == 1:
+            expected = {s.channel: s.frames for s in self._streams if s.frames is not None and s.channel in written}
+        told = {"position": facts, "planes_written": written, "time_points": self._times[position]}
+        # A second acquisition that goes on where the first one ended has more than anybody expected.
+        return told | ({"planes_expected": expected} if all(written[c] <= n for c, n in expected.items()) else {})
 
     @property
     def interval_s(self) -> float | None:
@@ -217,14 +278,34 @@ def _channels(streams: Sequence[Stream], first: Stream) -> list[str]:
     return [names[i] if i < len(names) else f"channel {i}" for i in range(count)]
 
 
-def _position_names(first: Stream, positions: int, grid: int) -> list[str]:
+def _rows(first: Stream) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return what a stream says of its positions (see `pellucid.sources._positions`), for each place along p and g."""
+    table: Any = first.details.get("positions")
+    try:
+        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        told = {(int(row["p"]), int(row["g"])): {**_UNKNOWN, **row} for row in rows}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+    # Details outlive their experiment (they are copied where a recording is processed): only those that fit count.
+    size = (first.sizes.get("p", 1), first.sizes.get("g", 1))
+    fit = told and tuple(max(axis) + 1 for axis in zip(*told, strict=True)) == size and min(map(min, told)) >= 0
+    return told if fit and first.sizes else {}
+
+
+def _groups(first: Stream) -> list[tuple[int, int]]:
+    """Return the places along p and g that have a group: those that the experiment has, else all there can be."""
+    p, g = first.sizes.get("p", 1), first.sizes.get("g", 1)
+    return sorted(_rows(first)) or [(a, b) for a in range(p) for b in range(g)]
+
+
+def _position_names(first: Stream, groups: Sequence[tuple[int, int]]) -> list[str]:
     """Return a name for each position that a folder can have, all different."""
     given = list(first.names.get("p", ()))
+    fields = Counter(p for p, _ in groups)
     names: list[str] = []
-    for i in range(positions):
-        p, g = divmod(i, grid)
+    for i, (p, g) in enumerate(groups):
         raw = given[p] if p < len(given) and given[p] else f"p{p}"
         name = "".join(ch if ch.isalnum() or ch in "-_." else "_" for ch in raw).strip(".") or f"p{p}"
-        name += f"_g{g}" if grid > 1 else ""
+        name += f"_g{g}" if fields[p] > 1 else ""
         names.append(name if name not in names else f"{name}_{i}")
     return names

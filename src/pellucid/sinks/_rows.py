@@ -79,6 +79,12 @@ class FrameRows:
             "index": info.index if info.index >= 0 else None,
             "camera_time": round(self._wall_s + info.camera_ns * 1e-9, 6),
         }
+        if info.planes:
+            # Between its first and its last plane those of other channels may lie, and those that did not come.
+            row |= {"to_seq": info.last_seq, "planes": info.count}
+            row["began_ms"] = round((info.began_ns - info.camera_ns) * 1e-6, 3)
+            if info.missing_z:
+                row["missing_z"] = list(info.missing_z)
         if info.where:
             row["where"] = info.where
         if info.axes:

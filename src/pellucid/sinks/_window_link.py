@@ -161,7 +161,7 @@ class WindowLink:
                 del self._shown[older]  # a newer one took its place before it was drawn
             if stamp_ns:
                 info.displayed_ns = stamp_ns
-                self._ledger.displayed += 1
+                self._ledger.displayed += info.count
                 self.drawn += 1
                 self._latency.add(stamp_ns - info.camera_ns)
         while len(self._shown) > REMEMBER:

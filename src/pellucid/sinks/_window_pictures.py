@@ -14,6 +14,8 @@ from pellucid.wire.sender import Feed
 
 __all__ = ["Pictures"]
 
+PROJECTIONS = "projections"
+"""Of a stream's details for the window: name of a plane -> what is written beside it where it is a stack."""
 TEXTURES = ("uint8", "uint16", "float32")
 """Types that go to the GPU as they are; any other is shown as float32."""
 
@@ -28,6 +30,8 @@ class Pictures:
         All that its frames have; those that are no pictures are left out.
     period_ns
         Between two frames to show.
+    stack
+        How a stack is flattened: ``"max"``, the brightest along z, or ``"middle"``, its middle plane.
 
     Attributes
     ----------
@@ -38,18 +42,20 @@ class Pictures:
         its place.
     """
 
-    def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int) -> None:
+    def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int, stack: str = "max") -> None:
         shown = {name: spec for name, spec in planes.items() if _is_picture(spec)}
         # Names of places go with the frames: of a plate with a thousand wells they would be too many for a handshake.
         self.feed = Feed(
-            replace(stream, names={}, details={}),
+            replace(stream, names={}, details={PROJECTIONS: _projections(shown, stack)}),
             {name: _flat(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
         )
         self.ring: Berths | None = None
         self._names = {axis: names for axis, names in stream.names.items() if axis != "c"}
         self._period_ns = period_ns
-        # A stack goes through memory of its own, a plane through none.
-        self._bring = {n: np.empty(s.shape[1:], s.dtype) if _is_stack(s) else None for n, s in shown.items()}
+        # The brightest of a stack goes through memory of its own, a plane through none.
+        self._bring = {
+            n: np.empty(s.shape[1:], s.dtype) if _is_stack(s) and stack == "max" else None for n, s in shown.items()
+        }
         self._last = dict.fromkeys(shown, -1)
         self._due_ns = dict.fromkeys(shown, 0)
 
@@ -66,10 +72,14 @@ class Pictures:
         return newer if in_time else []
 
     def fill(self, free: Slot, given: Slot, names: Sequence[str]) -> None:
-        """Copy planes into one of the window's slots; a stack as its brightest projection along z. Hot."""
+        """Copy planes into one of the window's slots; a stack as its projection along z. Hot."""
         for name in names:
-            plane, flat = given.planes[name], self._bring[name]
-            np.copyto(free.planes[name], plane if flat is None else plane.max(axis=0, out=flat), casting="unsafe")
+            plane, flat, shown = given.planes[name], self._bring[name], free.planes[name]
+            if flat is not None:
+                plane = plane.max(axis=0, out=flat)
+            elif plane.ndim > shown.ndim:
+                plane = plane[len(plane) // 2]
+            np.copyto(shown, plane, casting="unsafe")
 
     def went(self, info: FrameInfo, names: Sequence[str], now_ns: int) -> None:
         """Note that these planes of a frame are on their way."""
@@ -97,6 +107,15 @@ def _is_stack(spec: Spec) -> bool:
 
 
 def _flat(spec: Spec) -> Spec:
-    """Return how a plane is shown: a stack as its brightest projection along z, a colour picture as one."""
+    """Return how a plane is shown: a stack as one along z, a colour picture as it is."""
     dtype = spec.dtype if spec.dtype in TEXTURES else "float32"
     return Spec(spec.shape, dtype, axes=spec.axes) if spec.is_colour else Spec(spec.shape[-2:], dtype)
+
+
+def _projections(shown: Mapping[str, Spec], stack: str) -> dict[str, str]:
+    """Say which picture of a stack is shown, for planes that are stacks."""
+    depths = {name: spec.shape[0] for name, spec in shown.items() if _is_stack(spec)}
+    return {
+        name: f"maximum of z 1–{depth}" if stack == "max" else f"z {depth // 2 + 1}/{depth}, the middle"
+        for name, depth in depths.items()
+    }

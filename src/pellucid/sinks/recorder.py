@@ -156,12 +156,12 @@ class Recorder:
         assert self.folder is not None
         writers = {}
         for plane, spec in specs.items():
-            shared = (plane, stream.camera, spec, tuple(stream.sizes.items())) if stream.sizes else stream.index
+            shared = _kin(stream, spec) if stream.sizes else stream.index
             key = (plane, shared)
             if key not in self._images:
                 end = "" if stream.index == 0 else f"-{re.sub(r'[^A-Za-z0-9_.-]', '_', stream.camera)}-{stream.index}"
                 name = re.sub(r"[^A-Za-z0-9_.-]", "_", plane) + end
-                like = [s for s in streams if s.sizes == stream.sizes and s.camera == stream.camera]
+                like = [s for s in streams if _kin(s, s.spec) == _kin(stream, stream.spec)]
                 self._images[key] = PlaneWriter(
                     self.folder / f"{name}.ome.zarr",
                     like if stream.sizes else [stream],
@@ -171,6 +171,7 @@ class Recorder:
                     self._run,
                 )
             writers[plane] = self._images[key]
+            writers[plane].take_in(stream)
         self._writers.append(writers)
 
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:
@@ -187,7 +188,7 @@ class Recorder:
                 writers[name].put(info.place, slot.planes[name], info.stream)
         now = info.recorded_ns = now_ns()
         if RAW in names:
-            ledger.recorded += 1
+            ledger.recorded += info.count
             self._raw_disk.add(now - info.camera_ns)
         if len(names) == len(writers) or RAW not in names:
             self._disk.add(now - info.camera_ns)
@@ -210,7 +211,7 @@ class Recorder:
                     continue
                 done.add(id(writer))
                 try:
-                    writer.finish(raw.length, interval_s)
+                    writer.finish(raw.length, interval_s, counted=True)
                 except Exception as fault:
                     faults.append(fault)
                     writer.abandon()
@@ -246,3 +247,15 @@ class Recorder:
         (self.folder / _RESERVE).unlink(missing_ok=True)
         if report is not None:
             (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _kin(stream: Stream, spec: Spec) -> tuple[Any, ...]:
+    """Return what the streams of an experiment have in common that share an image."""
+    kin = (stream.camera, spec, tuple(stream.sizes.items()))
+    if stream.replaces is None:
+        return kin
+    # One whose camera was changed shares an image with others after the same change, never with the one it replaces:
+    # what is said of the image (pixel size, ROI) is true of all its planes.
+    details = stream.details
+    state = (stream.pixel_um, stream.bit_depth, str(details.get("binning")), str(details.get("roi")))
+    return (*kin, "changed", *state)

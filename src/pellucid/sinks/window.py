@@ -53,6 +53,9 @@ class Window:
         ``"auto"`` (slow percentiles), ``[low, high]``, or a table of planes.
     max_fps
         Frames in between are left out.
+    stack
+        What is shown of a stack, raw and restored alike: ``"max"``, its maximum along z, or ``"middle"``, its middle
+        plane. Which it is stands over the picture.
     screenshot
         PNG to write of the window when it closes.
 
@@ -68,6 +71,7 @@ class Window:
     size: tuple[Annotated[int, Field(ge=320, le=16384)], Annotated[int, Field(ge=240, le=16384)]] = (1280, 740)
     contrast: Literal["auto"] | Limits | dict[str, Literal["auto"] | Limits] = "auto"
     max_fps: Annotated[float, Field(gt=0, le=1000)] = 60.0
+    stack: Literal["max", "middle"] = "max"
     screenshot: Path | None = None
     policy: ClassVar[str] = "latest"
     early: ClassVar[bool] = False
@@ -135,7 +139,7 @@ class Window:
             raise SinkError(f'screenshot = "{self.screenshot}": there is no folder {self.screenshot.absolute().parent}')
         self._ledger = run["ledger"]
         self._pictures = {
-            stream.index: Pictures(stream, specs, self._period_ns)
+            stream.index: Pictures(stream, specs, self._period_ns, self.stack)
             for stream, specs in zip(streams, planes, strict=True)
         }
         feeds = [pictures.feed for pictures in self._pictures.values()]
@@ -165,7 +169,7 @@ class Window:
 
     def extend(self, stream: Stream, planes: Mapping[str, Spec]) -> None:
         """Show another stream from now on, in place of the one that it replaces; waits for nobody."""
-        pictures = Pictures(stream, planes, self._period_ns)
+        pictures = Pictures(stream, planes, self._period_ns, self.stack)
         self._pictures[stream.index] = pictures
         if self._active and self._link is not None:
             self._link.extend(pictures)

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import SourceError
-from pellucid.protocols import COLOURS, Spec
+from pellucid.protocols import COLOURS, Spec, Stream
 from pellucid.sources._mmcore import names_in
 
-__all__ = ["Look", "Planar", "cameras_of", "kind_of", "look", "spec_of"]
+__all__ = [
+    "TAGS",
+    "Look",
+    "Planar",
+    "by_tags",
+    "cameras_of",
+    "changed",
+    "kind_of",
+    "look",
+    "look_of",
+    "spec_of",
+    "times_binned",
+]
 
 _KINDS = {(1, 1): "GRAY8", (1, 2): "GRAY16", (1, 4): "GRAY32", (4, 4): "RGB32", (4, 8): "RGB64"}
 """Components and bytes of a pixel, and the core's name for such pixels."""
+TAGS = ("Height", "Width", "PixelType", "ROI-X-start", "ROI-Y-start", "Binning")
+"""What a frame of a sequence says of its shape, type and place."""
 _DTYPES = {"GRAY8": "uint8", "GRAY16": "uint16", "GRAY32": "uint32", "RGB32": "uint8"}
 
 
@@ -69,6 +85,59 @@ def look(core: Any) -> Look:
         binning=core.get_property(camera, "Binning") if core.has_property(camera, "Binning") else "",
         bit_depth=core.get_image_bit_depth(),
     )
+
+
+def look_of(stream: Stream) -> Look:
+    """Return the camera's state that a stream was made for."""
+    spec, details = stream.spec, stream.details
+    kind = "RGB32" if spec.is_colour else {1: "GRAY8", 2: "GRAY16", 4: "GRAY32"}[np.dtype(spec.dtype).itemsize]
+    left, top = details["roi"][:2]
+    height, width = spec.shape[-2:]
+    return Look(height, width, kind, (left, top), details["binning"], stream.bit_depth or 0)
+
+
+def by_tags(now: Look, tags: Sequence[str]) -> Look:
+    """Return the state in which a frame was taken: as its `TAGS` say, as far as it has them, and else as `now`."""
+    height, width, kind, left, top, binning = tags
+    corner = (int(left), int(top)) if left and top else now.corner
+    # The property may say "2x2" where the tag says "2".
+    same = not binning or times_binned(binning) == times_binned(now.binning)
+    return replace(
+        now,
+        height=int(height or now.height),
+        width=int(width or now.width),
+        kind=now.kind if kind in ("", "Unknown") else kind,
+        corner=corner,
+        binning=now.binning if same else binning,
+    )
+
+
+def changed(old: Stream, before: Look, now: Look, *, camera: str, index: int, floats: bool) -> Stream:
+    """Return the stream that takes the place of another one whose camera was `before`, and is `now`.
+
+    Raises
+    ------
+    SourceError
+        Where such pixels cannot be taken.
+    """
+    more, fewer = times_binned(now.binning), times_binned(before.binning)
+    scale = more / fewer if more and fewer else 1.0
+    return replace(
+        old,
+        spec=spec_of(camera, now.kind, now.height, now.width, floats=floats),
+        camera=camera,
+        index=index,
+        bit_depth=now.bit_depth,
+        pixel_um=old.pixel_um * scale if old.pixel_um else None,
+        replaces=old.index,
+        details={**old.details, "binning": now.binning, "roi": [*now.corner, now.width, now.height]},
+    )
+
+
+def times_binned(binning: str) -> int:
+    """Return how many pixels in a row are one, of a setting such as ``"2"`` or ``"2x2"``; 0 where nobody knows."""
+    number = re.match(r"\d+", binning)
+    return int(number[0]) if number else 0
 
 
 def spec_of(camera: str, kind: str, height: int, width: int, *, floats: bool) -> Spec:

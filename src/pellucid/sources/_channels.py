@@ -35,7 +35,7 @@ def experiment_streams(
                     like,
                     spec=spec_of(camera, now.kind, now.height, now.width, floats=floats),
                     camera=camera,
-                    channel=channel.config or like.channel,
+                    channel=channel.name or like.channel,
                     index=len(streams),
                     pixel_um=like.pixel_um and (core.get_pixel_size_um() or like.pixel_um),
                     z_um=experiment.z_step_um,
@@ -52,7 +52,8 @@ def experiment_streams(
                     },
                 )
             )
-    return tuple(streams), places
+    positions = experiment.positions.details(len(streams))
+    return tuple(replace(stream, details={**stream.details, **positions}) for stream in streams), places
 
 
 def _touches_camera(core: Any, group: str, config: str) -> bool:

@@ -10,12 +10,14 @@ a position has channels of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import SourceError
+from pellucid.sources._positions import Positions, numbered
 from pellucid.sources._sequence_file import read_table, to_sequence
 from pellucid.sources._steps import Channel, Focus, Step
 
@@ -44,11 +46,13 @@ class Experiment:
     names : dict of str to list of str
         Of the places along ``c`` and ``p``.
     channels : list of Channel
-        At least one.
+        At least one; a preset that comes twice is two, with a number in the second one's name.
     counts : list of int
         Pictures of each channel.
     z_step_um : float or None
         Between two planes, where they are evenly spaced.
+    positions : Positions
+        Where pictures are taken.
     setup : Step
         What to set before the first picture.
     roi : tuple of int or None
@@ -163,6 +167,7 @@ class Experiment:
         # One event stands for a burst: to go through a hundred thousand of them takes useq seconds.
         self._events = sequence.replace(time_plan={"interval": 0, "loops": 1}) if self._burst > 1 else sequence
         self.channels = [Channel(c.config, c.group, c.exposure) for c in sequence.channels]
+        self.positions = Positions()
         largest: dict[str, int] = {}
         count: dict[int, int] = {}
         positions: dict[int, str] = {}
@@ -171,8 +176,11 @@ class Experiment:
                 continue
             channel = self._channel_of(event)
             count[channel] = count.get(channel, 0) + self._burst
-            for axis, place in event.index.items():
-                largest[str(axis)] = max(largest.get(str(axis), 0), int(place) + 1)
+            place = self._place_of(event)
+            own_z_um, from_start = getattr(place, "z", None), self._from_start(event)
+            self.positions.note(event, channel, own_z_um=own_z_um, from_start=from_start, planes=self._burst)
+            for axis, at in event.index.items():
+                largest[str(axis)] = max(largest.get(str(axis), 0), int(at) + 1)
             if "p" in event.index:
                 positions.setdefault(int(event.index["p"]), event.pos_name or "")
         if self._burst > 1:
@@ -183,6 +191,9 @@ class Experiment:
             )
         # A channel of the whole that no position uses, since each has its own, is none.
         self.channels = [channel for i, channel in enumerate(self.channels) if i in count] or [Channel()]
+        names = numbered([channel.config for channel in self.channels])
+        self.channels = [replace(channel, name=name) for channel, name in zip(self.channels, names, strict=True)]
+        self.positions.resolve({})
         self.counts = [count[i] for i in sorted(count)]
         order = [str(axis) for axis in sequence.axis_order]
         order += [axis for axis in "tpgcz" if axis not in order]
@@ -191,7 +202,7 @@ class Experiment:
         self.sizes = {axis: largest[axis] for axis in order if axis in largest}
         self.names: dict[str, list[str]] = {}
         if "c" in self.sizes:
-            self.names["c"] = [channel.config for channel in self.channels]
+            self.names["c"] = [channel.name for channel in self.channels]
         if any(positions.values()):
             self.names["p"] = [positions.get(i, "") or f"p{i}" for i in range(self.sizes["p"])]
         plans = [plan for plan in (sequence.z_plan, *(s.z_plan for s in self._subsequences())) if plan]
@@ -240,18 +251,22 @@ class Experiment:
         if event.channel is None:
             return 0
         wanted = (event.channel.config, event.channel.group)
-        at = event.index.get("c", 0)
-        if at < len(self.channels) and (self.channels[at].config, self.channels[at].group) == wanted:
-            return int(at)
-        for i, channel in enumerate(self.channels):
-            if (channel.config, channel.group) == wanted:
-                return i
+        # A preset that comes twice is two channels: the first of its list is the first of all, the second the second.
+        inner = getattr(self._place_of(event), "sequence", None)
+        before = (getattr(inner, "channels", None) or self._sequence.channels)[: event.index.get("c", 0)]
+        earlier = sum((channel.config, channel.group) == wanted for channel in before)
+        same = [i for i, channel in enumerate(self.channels) if (channel.config, channel.group) == wanted]
+        if earlier < len(same):
+            return same[earlier]
         self.channels.append(Channel(*wanted, event.exposure))
         return len(self.channels) - 1
 
+    def _place_of(self, event: Any) -> Any:
+        return self._positions[event.index["p"]] if "p" in event.index else None
+
     def _from_start(self, event: Any) -> str:
         """Return which coordinates of an event are relative, with nothing that they are relative to."""
-        place = self._positions[event.index["p"]] if "p" in event.index else None
+        place = self._place_of(event)
         inner = getattr(place, "sequence", None)
         z_plan = getattr(inner, "z_plan", None) or self._sequence.z_plan
         grid = getattr(inner, "grid_plan", None) or self._sequence.grid_plan

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from pellucid.protocols import Slot, Stream
-from pellucid.sources._camera import Look, kind_of, look, spec_of
+from pellucid.sources._camera import TAGS, Look, changed, kind_of, look
 from pellucid.sources._mmcore import tag
 
 __all__ = ["Lane", "Lanes"]
 
 Key = tuple[str, ...]
-_KEY = ("Height", "Width", "PixelType", "ROI-X-start", "ROI-Y-start", "Binning")
 
 
 class Lane:
@@ -114,7 +113,7 @@ class Lanes:
         SourceError
             Where such pixels cannot be taken.
         """
-        key = tuple([tag(metadata, name) for name in _KEY])
+        key = tuple([tag(metadata, name) for name in TAGS])
         lane = self._of.get(tag(metadata, "Camera"))
         if lane is not None and lane.key == key:
             return lane
@@ -148,21 +147,12 @@ class Lanes:
         SourceError
             Where such pixels cannot be taken.
         """
-        spec = spec_of(camera, now.kind, now.height, now.width, floats=self._floats)
         like = (old or next(iter(self._of.values()))).stream
         before = now if old is None else old.look
-        numbers = now.binning.isdigit() and before.binning.isdigit()
-        scale = int(now.binning) / int(before.binning) if numbers else 1.0
         stream = replace(
-            like,
-            spec=spec,
-            camera=camera,
-            index=self._count,
-            bit_depth=now.bit_depth,
-            pixel_um=like.pixel_um * scale if like.pixel_um else None,
+            changed(like, before, now, camera=camera, index=self._count, floats=self._floats),
             exposure_ms=self._core.get_exposure(),
             replaces=None if old is None else like.index,
-            details={**like.details, "binning": now.binning, "roi": [*now.corner, now.width, now.height]},
         )
         self._count += 1
         lane = Lane(stream, now)

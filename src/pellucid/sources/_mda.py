@@ -26,8 +26,9 @@ import numpy as np
 
 from pellucid.errors import SourceError
 from pellucid.protocols import COLOURS, Spec, Stream
+from pellucid.sources._positions import Positions, numbered
 
-__all__ = ["CHANNEL", "Camera", "Plan", "axes_of", "camera_of", "cameras_in", "channel_of", "spec_of"]
+__all__ = ["CHANNEL", "Camera", "Plan", "State", "axes_of", "camera_of", "cameras_in", "channel_of", "spec_of"]
 
 CHANNEL = "Default"
 """Of frames that no channel was set for."""
@@ -62,16 +63,66 @@ class Camera:
     floats: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def changed(self, meta: Mapping[str, Any]) -> Camera:
+    @property
+    def state(self) -> State:
+        """As the summary describes it."""
+        roi = tuple(self.details.get("roi") or ())
+        return State(roi, str(self.details.get("binning") or ""), self.bit_depth or 0)
+
+    def changed(self, meta: Mapping[str, Any], state: State) -> Camera:
         """Return what is known of it when it gives other pictures than the summary says, by the first one's `meta`."""
         kept = {key: value for key, value in self.details.items() if key not in ("binning", "roi")}
+        if state.binning:
+            kept["binning"] = state.binning
+        if state.roi:
+            kept["roi"] = [*state.roi]
         return replace(
             self,
             pixel_um=float(meta.get("pixel_size_um") or 0) or None,
             exposure_ms=float(meta.get("exposure_ms") or 0) or None,
-            bit_depth=None,
+            bit_depth=state.bit_depth or None,
             details=kept,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a picture's shape and type do not tell of its camera; whatever nobody knows is empty or 0.
+
+    Parameters
+    ----------
+    roi
+        Offsets, width and height.
+    binning
+    bit_depth
+    """
+
+    roi: tuple[int, ...] = ()
+    binning: str = ""
+    bit_depth: int = 0
+
+    def agrees(self, other: State) -> bool:
+        """Hot: tell whether nothing that is known of both differs."""
+        return self == other or (
+            (not self.roi or not other.roi or self.roi == other.roi)
+            and (not self.binning or not other.binning or self.binning == other.binning)
+            and (not self.bit_depth or not other.bit_depth or self.bit_depth == other.bit_depth)
+        )
+
+    @classmethod
+    def of(cls, stream: Stream) -> State:
+        """Return the state that a stream was made for."""
+        roi = tuple(stream.details.get("roi") or ())
+        return cls(roi, str(stream.details.get("binning") or ""), stream.bit_depth or 0)
+
+    @classmethod
+    def by_tags(cls, tags: Mapping[str, Any]) -> State:
+        """Return what the tags of a frame of a hardware sequence say."""
+        try:
+            roi = tuple(int(tags[name]) for name in ("ROI-X-start", "ROI-Y-start", "Width", "Height"))
+        except (KeyError, TypeError, ValueError):
+            roi = ()
+        return cls(roi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +139,10 @@ class Plan:
         Frames of each channel from each camera; empty where nobody knows.
     exposures
         Of each channel, in ms, where the sequence sets it.
+    own
+        Group and preset of the channels of positions that have channels of their own.
+    positions
+        Where pictures are taken; None where nobody knows.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -96,6 +151,8 @@ class Plan:
     channels: tuple[tuple[str, str], ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     exposures: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    positions: Positions | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, sequence: Any) -> Plan:
@@ -104,21 +161,33 @@ class Plan:
         if not order:
             return cls()
         channels = [(channel.group, channel.config) for channel in sequence.channels]
+        places = list(sequence.stage_positions)
+        own = {
+            i: tuple((channel.group, channel.config) for channel in place.sequence.channels)
+            for i, place in enumerate(places)
+            if getattr(place, "sequence", None) is not None and place.sequence.channels
+        }
+        main, found = tuple(channels), Positions()
         named = bool(channels)
         largest: dict[str, int] = {}
-        counts: Counter[str] = Counter()
-        exposures: dict[str, float] = {}
+        counts: Counter[int] = Counter()
+        exposures: dict[int, float] = {}
         positions: dict[int, str] = {}
         events = list(itertools.islice(sequence, _EVENTS + 1))
         for event in events[:_EVENTS]:
             if getattr(event.action, "type", "acquire_image") != "acquire_image":
                 continue
-            channel = channel_of(event)
+            channel = -1
             if event.channel is not None:
                 named = True
-                if (event.channel.group, event.channel.config) not in channels:
+                at = _place_of(event, channels, own.get(int(event.index.get("p", -1)), main))
+                channel = len(channels) if at is None else at
+                if at is None:
                     channels.append((event.channel.group, event.channel.config))
             counts[channel] += 1
+            p = int(event.index.get("p", -1))
+            place_z_um = getattr(places[p], "z", None) if 0 <= p < len(places) else None
+            found.note(event, max(channel, 0), own_z_um=place_z_um)
             if event.exposure:
                 exposures.setdefault(channel, float(event.exposure))
             for axis, place in event.index.items():
@@ -133,12 +202,21 @@ class Plan:
             largest["c"] = len(channels)
         sizes = {axis: largest[axis] for axis in (*order, *largest) if largest.get(axis)}
         names: dict[str, list[str]] = {}
+        unique = numbered([config for _, config in channels])
         if named and "c" in sizes:
-            names["c"] = [config for _, config in channels]
+            names["c"] = unique
         if any(positions.values()):
             names["p"] = [positions.get(i, "") or f"p{i}" for i in range(sizes["p"])]
+        found.resolve({})
         return cls(
-            sizes, names, _z_step_um(sequence), tuple(channels) if named else (), counts if whole else {}, exposures
+            sizes,
+            names,
+            _z_step_um(sequence),
+            tuple(channels) if named else (),
+            {_name(unique, channel): count for channel, count in counts.items()} if whole else {},
+            {_name(unique, channel): exposure_ms for channel, exposure_ms in exposures.items()},
+            own,
+            found if whole else None,
         )
 
     def continues(self, other: Plan) -> bool:
@@ -150,11 +228,13 @@ class Plan:
         """Return the place along ``c`` of an event's channel; None where the plan does not have it."""
         if event.channel is None:
             return None
-        wanted = (event.channel.group, event.channel.config)
-        at = int(event.index.get("c", 0))
-        if at < len(self.channels) and self.channels[at] == wanted:
-            return at
-        return self.channels.index(wanted) if wanted in self.channels else None
+        own = self.own.get(int(event.index.get("p", -1)), self.channels) if self.own else self.channels
+        return _place_of(event, self.channels, own)
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the places along ``c``, all different."""
+        return list(self.names.get("c", ())) or numbered([config for _, config in self.channels])
 
     def stream(self, camera: Camera, channel: str, spec: Spec, index: int, replaces: int | None) -> Stream:
         """Return the stream of one camera and channel."""
@@ -171,7 +251,7 @@ class Plan:
             sizes=self.sizes,
             names=self.names,
             replaces=replaces,
-            details=camera.details,
+            details={**camera.details, **(self.positions.details(max(len(self.counts), 1)) if self.positions else {})},
         )
 
 
@@ -247,9 +327,29 @@ def camera_of(event: Any, meta: Mapping[str, Any], adapter: str) -> str:
     return f"{name} {int(event.index['cam']) + 1}" if name == adapter and "cam" in event.index else name
 
 
-def channel_of(event: Any) -> str:
-    """Return the name of an event's channel."""
-    return str(event.channel.config) if event.channel is not None else CHANNEL
+def channel_of(event: Any, plan: Plan) -> str:
+    """Return the name of an event's channel; one that the plan has twice is numbered there."""
+    if event.channel is None:
+        return CHANNEL
+    place, names = plan.place_of(event), plan.names.get("c", ())
+    return names[place] if place is not None and place < len(names) else str(event.channel.config)
+
+
+def _place_of(event: Any, channels: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]]) -> int | None:
+    """Return the place of an event's channel among all, by the list that its index counts; None where it has none.
+
+    A preset that comes twice is two channels: the first of its list is the first of all, the second the second.
+    """
+    wanted, at = (event.channel.group, event.channel.config), int(event.index.get("c", 0))
+    if own is channels and at < len(channels) and channels[at] == wanted:
+        return at
+    earlier = sum(channel == wanted for channel in own[:at])
+    same = [i for i, channel in enumerate(channels) if channel == wanted]
+    return same[earlier] if earlier < len(same) else None
+
+
+def _name(unique: Sequence[str], channel: int) -> str:
+    return CHANNEL if channel < 0 else unique[channel]
 
 
 def axes_of(event: Any, plan: Plan, later_t: int) -> dict[str, int] | None:

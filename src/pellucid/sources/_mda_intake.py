@@ -23,7 +23,8 @@ import numpy as np
 from pellucid.errors import SourceError
 from pellucid.metrics import now_ns
 from pellucid.protocols import Account, FrameInfo, Slot, Spec, Stream
-from pellucid.sources._mda import Camera, Plan, axes_of, camera_of, cameras_in, channel_of, spec_of
+from pellucid.sources._camera import times_binned
+from pellucid.sources._mda import Camera, Plan, State, axes_of, camera_of, cameras_in, channel_of, spec_of
 from pellucid.sources._mda_signals import Signals
 from pellucid.sources._mda_tally import Key, Tally
 from pellucid.sources._stamps import Stamps
@@ -36,11 +37,12 @@ _log = logging.getLogger("pellucid")
 class _Lane:
     """The current stream of a camera and channel; `run` tells the acquisition whose axes it has."""
 
-    __slots__ = ("offered", "run", "slots", "stream")
+    __slots__ = ("offered", "run", "slots", "state", "stream")
 
     def __init__(self, stream: Stream, run: int) -> None:
         self.stream = stream
         self.run = run
+        self.state = State.of(stream)
         self.slots: deque[Slot] = deque()
         self.offered = False
 
@@ -169,7 +171,7 @@ class Intake:
         self._run += 1
         for camera in cameras if plan.sizes and self._alive else ():
             spec = spec_of(camera.name, camera.shape, camera.dtype, floats=self._is_float(camera))
-            for channel in plan.counts or [name for _, name in plan.channels]:
+            for channel in plan.counts or plan.channel_names:
                 self._meet((camera.name, channel), spec, camera)
 
     def _is_float(self, camera: Camera) -> bool:
@@ -184,7 +186,7 @@ class Intake:
                     _log.warning("frames come, but the session takes none: use with pellucid.open(...).follow(mmc)")
                 self.untaken += 1
                 return
-            key = (camera_of(event, meta, self._adapter), channel_of(event))
+            key = (camera_of(event, meta, self._adapter), channel_of(event, self._plan))
             lane = self._lane_of(key, image, meta)
             slot = None if lane is None else self._slot_of(lane)
             if not self._alive:
@@ -220,29 +222,36 @@ class Intake:
     def _lane_of(self, key: Key, image: Any, meta: Mapping[str, Any]) -> _Lane | None:
         """Hot: find the stream of a frame; wait for one that is new. None where the session makes none."""
         lane = self._lanes.get(key)
-        if lane is not None and lane.run == self._run and _fits(lane.stream.spec, image):
+        state = self.signals.state_of(key[0], meta)
+        if lane is not None and lane.run == self._run and _fits(lane.stream.spec, image) and state.agrees(lane.state):
             return lane
         camera = self._cameras.get(key[0], Camera(key[0]))
-        if (camera.shape, camera.dtype) != (image.shape, image.dtype.name):
-            camera = camera.changed(meta)
+        same = (camera.shape, camera.dtype) == (image.shape, image.dtype.name)
+        if not same or not state.agrees(camera.state):
+            camera = camera.changed(meta, state)
         spec = spec_of(key[0], image.shape, image.dtype.name, floats=self._is_float(camera))
         if not self._streams:
             # All that is known to come, so that stages for a channel find it.
-            for _, channel in self._plan.channels:
+            for channel in self._plan.channel_names:
                 self._meet((key[0], channel), spec, camera)
         if key not in self._asked:
-            self._meet(key, spec, camera)
+            self._meet(key, spec, camera, state)
         lane = self._asked[key]
         return lane if self._wait(lambda: lane.offered) and _fits(lane.stream.spec, image) else None
 
-    def _meet(self, key: Key, spec: Spec, camera: Camera) -> None:
+    def _meet(self, key: Key, spec: Spec, camera: Camera, state: State | None = None) -> None:
         """Ask the session for a stream; the source tells it in its own thread."""
         old = self._lanes.get(key)
         stream = self._plan.stream(camera, key[1], spec, self._streams, None if old is None else old.stream.index)
         if self._pixel_um is not None:
-            stream = replace(stream, pixel_um=self._pixel_um)
+            # What was said is meant of the first pictures.
+            before = stream if old is None else old.stream
+            more, fewer = (times_binned(str(s.details.get("binning", ""))) for s in (stream, before))
+            scale = more / fewer if more and fewer else 1.0
+            stream = replace(stream, pixel_um=(self._pixel_um if old is None else before.pixel_um or 0.0) * scale)
         self._streams += 1
-        self._asked[key] = _Lane(stream, self._run)
+        lane = self._asked[key] = _Lane(stream, self._run)
+        lane.state = state or lane.state
         self._some.notify_all()
 
     def _slot_of(self, lane: _Lane) -> Slot | None:

@@ -8,10 +8,11 @@ connected it (often the one that waits for the acquisition), unless it is connec
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pellucid.errors import SourceError
+from pellucid.sources._mda import State
 
 __all__ = ["Signals"]
 
@@ -39,6 +40,9 @@ class Signals:
         events = getattr(self._runner, "events", self._runner)
         self._signals: list[Any] = [getattr(events, name, None) for name in _NAMES]
         self._slots: tuple[Callable[..., None], ...] = ()
+        engine = getattr(self._runner, "engine", None)
+        self._camera_core: Any = core if hasattr(core, "getROI") else getattr(engine, "mmcore", None)
+        self._last: dict[str, State] = {}
         if isinstance(core, type) or not all(hasattr(signal, "connect") for signal in self._signals):
             given = f"the class {core.__name__}" if isinstance(core, type) else f"a {type(core).__name__}"
             raise SourceError(
@@ -64,6 +68,28 @@ class Signals:
             except Exception:
                 pass  # a core that is gone, or whose signals were cleared, has nothing connected any more
         self._slots = ()
+
+    def state_of(self, camera: str, meta: Mapping[str, Any]) -> State:
+        """Return what a picture does not tell of its camera: its metadata leave it out, so the core is asked.
+
+        In a hardware sequence the frame's own tags say which ROI it has; the camera runs, so the rest is as it was.
+        """
+        tags = meta.get("camera_metadata") or {}
+        told = State.by_tags(tags)
+        core = self._camera_core
+        if core is None:
+            return told
+        number = str(tags.get("ImageNumber", ""))
+        if number not in ("", "0") and camera in self._last and self._last[camera].roi == told.roi:
+            return self._last[camera]
+        try:
+            roi = told.roi or tuple(int(n) for n in core.getROI(camera))
+            binning = str(core.getPropertyFromCache(camera, "Binning")) if core.hasProperty(camera, "Binning") else ""
+            bits = int(core.getImageBitDepth()) if core.getCameraDevice() == camera else 0
+        except Exception:
+            return told  # several pictures of one camera have names that the core does not know
+        self._last[camera] = State(roi, binning, bits)
+        return self._last[camera]
 
     @property
     def running(self) -> bool | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ BITS = {0: 8, 1: 16, 3: 10, 4: 12, 5: 14, 6: 11}
 
 class StoredNDTiff:
     """A dataset of NDTiff version 3 (see `pellucid.sources._stored.Stored`).
+
+    Its keys come in no order, so `sizes` (the places along each axis, the slowest first) is found by how often each
+    changes from one frame to the next.
 
     The index is held in memory (some hundred bytes a frame), pixels are read one frame at a time. Channels
     become streams; of axes that are neither time, position, z nor channel the number is kept in the order
@@ -70,6 +75,7 @@ class StoredNDTiff:
             if not (path / file).is_file() or os.path.getsize(path / file) < end:
                 raise SourceError(f"{path / file} is cut short or missing: the index needs {end} bytes")
         self.count = len(self._keys)
+        self.sizes = _sizes([axes for _, axes in self._where])
         summary = self._data.summary_metadata or {}
         pixel_um = float(summary.get("PixelSize_um") or summary.get("PixelSizeUm") or 0) or None
         known = [str(n) for n in summary.get("ChNames") or []]
@@ -80,6 +86,7 @@ class StoredNDTiff:
                 channel=_channel(name, i, known),
                 index=i,
                 pixel_um=pixel_um,
+                z_um=abs(float(summary.get("z-step_um") or 0)) or None,
                 bit_depth=BITS[first[name].pixel_type],
                 frames=frames[name],
                 details={"file": self._what, "format": "NDTiff"},
@@ -122,6 +129,11 @@ class StoredNDTiff:
 
 def _natural(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (-1, name)
+
+
+def _sizes(places: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    changes = {axis: sum(a[axis] != b.get(axis) for a, b in pairwise(places) if axis in a) for axis in places[0]}
+    return {axis: 1 + max(at.get(axis, 0) for at in places) for axis in sorted(changes, key=changes.__getitem__)}
 
 
 def _channel(name: str, number: int, known: list[str]) -> str:

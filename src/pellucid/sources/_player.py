@@ -52,7 +52,9 @@ class Player:
         self._here: dict[str, Any] = {}
         self._corrections: dict[int, float] = {}
         self._clock_ns = 0
-        self._exposure_ms = 0.0
+        self._exposure_ms = self._own_exposure_ms = 0.0
+        self._own_presets: dict[str, str] = {}
+        self._touched: set[str] = set()
         self._auto_shutter = False
         self._held_open = False
 
@@ -120,7 +122,11 @@ class Player:
     def prepare(self) -> None:
         """Set what the whole experiment begins with; the camera's state is as in its first picture afterwards."""
         core, setup = self._core, self._experiment.setup
-        self._exposure_ms = setup.exposure_ms or float(core.get_exposure())
+        self._own_exposure_ms = float(core.get_exposure())
+        self._exposure_ms = setup.exposure_ms or self._own_exposure_ms
+        groups = {channel.group for channel in self._experiment.channels if channel.config}
+        self._own_presets = {group: str(core.get_current_config(group)) for group in sorted(groups)}
+        self._experiment.positions.resolve(self._where())
         if setup.properties:
             devices = names_in(core.get_loaded_devices())
             for device, key, value in setup.properties:
@@ -137,16 +143,11 @@ class Player:
         Raises
         ------
         SourceError
-            Where the core refuses something; the shutter is closed all the same.
+            Where the core refuses something; the shutter is closed, and all goes back to the start, all the same.
         """
-        core = self._core
-        self._auto_shutter = bool(core.get_auto_shutter())
-        moves = self._moves
-        if self._focus and "z" in moves:
-            self._start["z"] = float(core.get_position(self._focus))
-        if self._stage and moves & {"x", "y"}:
-            self._start["x"] = float(core.get_x_position(self._stage))
-            self._start["y"] = float(core.get_y_position(self._stage))
+        self._auto_shutter = bool(self._core.get_auto_shutter())
+        self._start = self._where()
+        self._experiment.positions.resolve(self._start)
         self._clock_ns = now_ns()
         try:
             self._move(self._experiment.setup)
@@ -157,6 +158,22 @@ class Player:
                 self._close_shutter(step)
         finally:
             self._leave()
+
+    def _where(self) -> dict[str, float]:
+        """Return where the stages are, as far as there are any."""
+        core, moves, here = self._core, self._moves, {}
+        try:
+            if self._focus:
+                here["z"] = float(core.get_position(self._focus))
+            if self._stage:
+                here["x"] = float(core.get_x_position(self._stage))
+                here["y"] = float(core.get_y_position(self._stage))
+        except Exception as error:
+            # A stage that cannot say where it is does no harm to an experiment that leaves it alone.
+            if moves & ({"z"} if "z" not in here and self._focus else {"x", "y"}):
+                what = f"{self._experiment.name}: where the stages are: Micro-Manager refuses"
+                raise SourceError(f"{what}: {text(error)}") from None
+        return here
 
     def _make_ready(self, step: Step) -> bool:
         """Go where a step wants to be; False where the run was stopped on the way."""
@@ -182,10 +199,12 @@ class Player:
             y = self._here.get("y", self._start["y"]) if y is None else y
             if (x, y) != (self._here.get("x"), self._here.get("y")):
                 at = f"x = {x:g}, y = {y:g}"
+                self._touched.add("xy")
                 self._do(at, lambda: core.set_xy_position(self._stage, x, y))
                 self._do(at, lambda: core.wait_for_device(self._stage))
                 self._here.update(x=x, y=y)
         if z is not None and z != self._here.get("z"):
+            self._touched.add("z")
             self._do(f"z = {z:g}", lambda: core.set_position(self._focus, z))
             self._do(f"z = {z:g}", lambda: core.wait_for_device(self._focus))
             self._here["z"] = z
@@ -203,6 +222,7 @@ class Player:
         channel = self._experiment.channels[step.channel]
         if channel.config and self._here.get("channel") != channel:
             what = f'channel "{channel.config}"'
+            self._touched.add(channel.group)
             self._do(what, lambda: core.set_config(channel.group, channel.config))
             self._do(what, lambda: core.wait_for_config(channel.group, channel.config))
             self._here["channel"] = channel
@@ -213,6 +233,7 @@ class Player:
             self._do(what, partial(core.wait_for_device, device))
         exposure_ms = step.exposure_ms or channel.exposure_ms or self._exposure_ms
         if exposure_ms != self._here.get("exposure"):
+            self._touched.add("exposure")
             self._do(f"exposure {exposure_ms:g} ms", lambda: core.set_exposure(exposure_ms))
             self._here["exposure"] = exposure_ms
 
@@ -258,7 +279,7 @@ class Player:
             self._held_open = False
 
     def _leave(self) -> None:
-        """Leave Micro-Manager with its shutter closed and as automatic as it was."""
+        """Leave Micro-Manager as it was: its shutter closed and as automatic, and all that was moved where it was."""
         if self._held_open:
             self._held_open = False
             try:
@@ -266,6 +287,38 @@ class Player:
                 self._core.set_auto_shutter(True)
             except Exception:
                 pass  # what the core could not do before was said; a shutter that is gone needs no closing
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """Put the stages, presets and exposure back, so that the next experiment starts from where this one did.
+
+        Each is tried, also after an error; what cannot be put back is told in one line.
+        """
+        core, start, touched = self._core, self._start, self._touched
+        ways: list[tuple[str, Callable[[], Any]]] = []
+        if "xy" in touched and "x" in start:
+            ways.append(("the XY stage", lambda: core.set_xy_position(self._stage, start["x"], start["y"])))
+            ways.append(("the XY stage", lambda: core.wait_for_device(self._stage)))
+        if "z" in touched and "z" in start:
+            ways.append(("the focus", lambda: core.set_position(self._focus, start["z"])))
+            ways.append(("the focus", lambda: core.wait_for_device(self._focus)))
+        for group, preset in self._own_presets.items():
+            if preset and group in touched:
+                ways.append((f"{group} = {preset}", partial(core.set_config, group, preset)))
+                ways.append((f"{group} = {preset}", partial(core.wait_for_config, group, preset)))
+        if "exposure" in touched:
+            ways.append(("the exposure", lambda: core.set_exposure(self._own_exposure_ms)))
+        faults: dict[str, str] = {}
+        for what, call in ways:
+            try:
+                if what not in faults:
+                    call()
+            except Exception as error:
+                faults[what] = f"{what} ({text(error)})"
+        touched.clear()
+        self._here.clear()
+        if faults and self.notice is not None:
+            self.notice(f"not put back after the experiment: {', '.join(faults.values())}")
 
     def _do(self, what: str, call: Callable[[], Any]) -> None:
         try:

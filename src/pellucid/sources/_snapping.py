@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pellucid.errors import PellucidError, SourceError
 from pellucid.metrics import now_ns
 from pellucid.protocols import Account, FrameInfo, Slot, Stream
-from pellucid.sources._camera import Look, Planar, cameras_of, look, spec_of
+from pellucid.sources._camera import TAGS, Look, Planar, by_tags, cameras_of, changed, look, look_of
 from pellucid.sources._mmcore import refuse_crash, tag, text
 from pellucid.sources._player import Player
 from pellucid.sources._sequence import Acquisition
@@ -33,6 +32,8 @@ GRACE_NS = 1_000_000_000
 """As of a camera that runs freely: see `_running`."""
 WAIT_S = 0.1
 """For a slot, between two looks at whether the source was closed meanwhile."""
+TRIES = 20
+"""Of one picture, while somebody changes the camera."""
 
 
 class _Closed(Exception):
@@ -81,6 +82,7 @@ class Snapping:
         player.notice = self._notice
         self._streams = list(streams)
         self._current = dict(zip(places, streams, strict=True))
+        self._looks = {place: look_of(stream) for place, stream in self._current.items()}
         self._slots: list[queue.SimpleQueue[Slot]] = [queue.SimpleQueue() for _ in streams]
         self._replaced: set[int] = set()
         self._ready: queue.SimpleQueue[Slot | Callable[[], None] | None] = queue.SimpleQueue()
@@ -176,19 +178,25 @@ class Snapping:
     def _snap(self, step: Step) -> None:
         core = self._core
         self._allow()
-        for once_more in (True, False):
+        for left in reversed(range(TRIES)):
+            before = look(core)
             core.snap_image()
             had_ns = now_ns()
             cameras = cameras_of(core)
+            # A picture goes when somebody sets another ROI just then, and with another pixel type or binning its
+            # bytes mean something else: it is taken again.
             try:
                 pictures = [core.get_image(i) for i in range(len(cameras))] if len(cameras) > 1 else [core.get_image()]
-                break
             except Exception:
-                # A picture goes when somebody sets another ROI just then: it is taken again.
-                if not once_more or not core.get_camera_device():
+                if not left or not core.get_camera_device():
                     raise
+                continue
+            if look(core) == before:
+                break
+        else:
+            raise SourceError(f"camera {core.get_camera_device()} was changed in each of {TRIES} pictures; leave it")
         for camera, pixels in zip(cameras, pictures, strict=True):
-            self._give(step, camera, pixels, -1, had_ns)
+            self._give(step, camera, before, pixels, -1, had_ns)
 
     def _burst(self, step: Step, count: int) -> int:
         """Let the camera run for so many pictures; return how many are done, fewer where it was stopped."""
@@ -196,6 +204,7 @@ class Snapping:
         cameras = cameras_of(core)
         expected = dict.fromkeys(cameras, 0)
         before = look(core)
+        told: dict[str, tuple[tuple[str, ...], Look]] = {}
         stamps = Stamps()
         sequence.begin(count)
         while sequence.running() or sequence.waiting():
@@ -212,8 +221,11 @@ class Snapping:
             had_ns = stamps.to_now_ns(tag(metadata, "TimeReceivedByCore"))
             self._lost(number - expected[camera], "camera", self._stream(step, camera))
             expected[camera] = max(number, expected[camera]) + 1
+            tags = tuple([tag(metadata, name) for name in TAGS])
+            if camera not in told or told[camera][0] != tags:
+                told[camera] = tags, by_tags(before, tags)
             if number < count:
-                self._give(step.later(number), camera, pixels, number, had_ns)
+                self._give(step.later(number), camera, told[camera][1], pixels, number, had_ns)
         done = max(expected.values())
         only = self._stream(step, cameras[0]) if len(cameras) == 1 else None
         self._lost(sequence.vanished, "camera buffer", only)
@@ -251,12 +263,10 @@ class Snapping:
             raise SourceError(f"camera {camera} gives frames in channel {step.channel}, where it gave none before")
         return found
 
-    def _give(self, step: Step, camera: str, pixels: NDArray[Any], number: int, had_ns: int) -> None:
+    def _give(self, step: Step, camera: str, now: Look, pixels: NDArray[Any], number: int, had_ns: int) -> None:
         stream = self._stream(step, camera)
-        nbytes = stream.spec.nbytes // 3 * 4 if stream.spec.is_colour else stream.spec.nbytes
-        shape = stream.spec.shape[-2:]
-        if pixels.shape != shape or pixels.nbytes != nbytes:
-            stream = self._renew(step, camera, stream)
+        if now != self._looks[step.channel, camera]:
+            stream = self._renew(step, camera, stream, now)
         slot = self._slot(stream.index)
         raw = slot.planes["raw"]
         if raw.ndim == 3:
@@ -274,19 +284,13 @@ class Snapping:
         self._seq += 1
         self._ready.put(slot)
 
-    def _renew(self, step: Step, camera: str, old: Stream) -> Stream:
+    def _renew(self, step: Step, camera: str, old: Stream, now: Look) -> Stream:
         """Open a stream for a camera that somebody has changed during the experiment."""
-        now = look(self._core)
-        stream = replace(
-            old,
-            spec=spec_of(camera, now.kind, now.height, now.width, floats=self._floats),
-            index=len(self._streams),
-            bit_depth=now.bit_depth,
-            replaces=old.index,
-            details={**old.details, "binning": now.binning, "roi": [*now.corner, now.width, now.height]},
-        )
+        place = step.channel, camera
+        index = len(self._streams)
+        stream = changed(old, self._looks[place], now, camera=camera, index=index, floats=self._floats)
         self._streams.append(stream)
-        self._current[step.channel, camera] = stream
+        self._current[place], self._looks[place] = stream, now
         while stream.index >= len(self._slots):
             self._slots.append(queue.SimpleQueue())
         # The loop's thread must not see the new stream while frames of the old one are on their way to it.

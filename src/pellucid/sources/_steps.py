@@ -18,11 +18,14 @@ class Channel:
         Names of the preset and of its group; both empty where the experiment names no channel.
     exposure_ms
         None: as the camera has it.
+    name
+        As it is called in what is recorded: a preset that comes twice is numbered.
     """
 
     config: str = ""
     group: str = ""
     exposure_ms: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 from pellucid.errors import SourceError, did_you_mean
 from pellucid.protocols import Stream
 from pellucid.sources._stored import Grid, plane_spec
+from pellucid.sources._tiff_facts import pixel_and_channels, z_step_um
 
 __all__ = ["StoredTiff"]
 
-UNITS_UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 """Length units of ImageJ and OME, in micrometres; inches are left out, since they mean a printer."""
 
 BROKEN = ("page offset", "offset to page", "circular reference", "corrupted")
@@ -85,7 +84,9 @@ class StoredTiff:
         self.count = self._grid.count
         self._plane_bytes = math.prod(shape[-2:]) * series.dtype.itemsize
         self._find_pixels()
-        pixel_um, channels = self._metadata()
+        at = self._file.series.index(series)
+        pixel_um, channels = pixel_and_channels(self._file, at)
+        z_um = z_step_um(self._file, at) if "z" in names else None
         several = self._grid.channels > 1
         self.streams = tuple(
             Stream(
@@ -94,6 +95,7 @@ class StoredTiff:
                 channel="".join(channels[i : i + 1]) or (f"channel{i}" if several else "channel"),
                 index=i,
                 pixel_um=pixel_um,
+                z_um=z_um,
                 bit_depth=8 * np.dtype(self.spec.dtype).itemsize if self.spec.dtype == "uint8" else None,
                 frames=self.count // self._grid.channels,
                 details={"file": what, "format": f"TIFF ({series.kind})", "stored_dtype": str(series.dtype)},
@@ -158,19 +160,6 @@ class StoredTiff:
         self._page = np.empty(0)
         self._file.close()
 
-    def _metadata(self) -> tuple[float | None, list[str]]:
-        """Return the pixel size in um and the names of the channels, as far as the file tells."""
-        file = self._file
-        if file.is_ome:
-            return _ome(file.ome_metadata or "", file.series.index(self._series))
-        summary = (file.micromanager_metadata or {}).get("Summary", {}) if file.is_micromanager else {}
-        if summary:
-            names = [str(name) for name in summary.get("ChNames") or []]
-            return float(summary.get("PixelSize_um") or 0) or None, names
-        if file.is_imagej:
-            return _imagej(file)
-        return None, []
-
 
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
@@ -208,28 +197,6 @@ def _name_axes(axes: str, shape: Sequence[int]) -> tuple[list[str], list[int]]:
             names.append(name)
             sizes.append(size)
     return names, sizes
-
-
-def _ome(xml: str, series: int) -> tuple[float | None, list[str]]:
-    images = [e for e in ET.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Image"]
-    if series >= len(images):
-        return None, []
-    pixels = next((e for e in images[series] if e.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return None, []
-    size, unit = pixels.get("PhysicalSizeX"), UNITS_UM.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    channels = [e for e in pixels if e.tag.rpartition("}")[2] == "Channel"]
-    names = [e.get("Name") or f"channel{i}" for i, e in enumerate(channels)]
-    return float(size) * unit if size and unit else None, names
-
-
-def _imagej(file: Any) -> tuple[float | None, list[str]]:
-    meta = file.imagej_metadata or {}
-    unit = UNITS_UM.get(str(meta.get("unit", "")).replace("\\u00B5", "µ"))
-    tag = file.pages[0].tags.get("XResolution")
-    if unit is None or tag is None or not tag.value[0]:
-        return None, []
-    return unit * tag.value[1] / tag.value[0], []
 
 
 def _line(error: BaseException | str) -> str:

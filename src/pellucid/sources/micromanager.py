@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -260,6 +261,8 @@ class MicroManager:
         player.check()
         player.prepare()
         streams, self._places = experiment_streams(core, experiment, like=like, floats=self._floats)
+        if self.pixel_um:
+            streams = tuple(replace(stream, pixel_um=self.pixel_um) for stream in streams)
         return streams
 
     def _reserve(self, core: Any) -> None:

@@ -110,7 +110,9 @@ class Replay:
         streams = stored.streams
         replayed = {"replay_fps": self.fps, "replay_loop": self.loop}
         # Frames that are left out would be holes in the recording; without them the axes lie as in the file.
-        sizes = {} if self.live else {axis: at + 1 for axis, at in reversed(stored.locate(stored.count - 1)[1].items())}
+        last = stored.locate(stored.count - 1)[1]
+        sizes = getattr(stored, "sizes", None) or {axis: at + 1 for axis, at in reversed(last.items())}
+        sizes = {} if self.live else sizes
         names = {"c": tuple(stream.channel for stream in streams)}
         return tuple(
             replace(

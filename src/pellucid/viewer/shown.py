@@ -86,6 +86,8 @@ class Shown:
         detail = f"{_short(limits)}  {'auto' if self.contrast.auto else 'fixed'}" if limits else ""
         um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
         taken = where_taken(pane.stream, self._info.axes, self._note.places) if self._info is not None else ""
+        projection = pane.stream.details.get("projections", {}).get(pane.plane, "")
+        taken = "   ".join(text for text in (taken, projection) if text)
         return Caption(pane.place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
 
 
