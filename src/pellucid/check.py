@@ -40,6 +40,7 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         Of frames that only an opened camera could tell.
     """
     fine = True
+    program = psutil.Process().memory_info().rss
     device = pick_device(config.settings.device)
     streams, known = _streams(config, shape, dtype)
     rows = Table(show_header=False, box=None, pad_edge=False)
@@ -69,7 +70,8 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
                 for row in chain.describe():
                     which = f" ({_name(stream, streams)})" if len(streams) > 1 else ""
                     rows.add_row("stage", f"{row['stage']}{which}: {row['reads']} -> {row['writes']}")
-                on_device += sum(_tensor_bytes(stage) for stage in stages.values())
+                on_device += sum(getattr(s, "needed_bytes", 0) or _tensor_bytes(s) for s in stages.values())
+                on_device += stream.spec.nbytes  # stages work on a copy
             except PellucidError as error:
                 rows.add_row("stage", f"[red]{error}[/red]")
                 fine = False
@@ -80,7 +82,12 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
     free = psutil.virtual_memory().available
     slots = f"{config.settings.slots} slots{' of a stack each' if stacks else ''}"
-    rows.add_row("memory", f"{host / 1e6:.0f} MB in {slots}, {on_device / 1e6:.0f} MB in stages")
+    rows.add_row(
+        "memory",
+        f"{(host + on_device + program) / 1e6:.0f} MB at most: {host / 1e6:.0f} in {slots}, "
+        f"{on_device / 1e6:.0f} in stages{' on ' + device if device != 'cpu' else ''}, "
+        f"{program / 1e6:.0f} in the program",
+    )
     if host + on_device > free:
         rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
         fine = False

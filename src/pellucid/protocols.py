@@ -42,12 +42,15 @@ class Spec:
     axes
         One letter for each number of `shape`; empty for ``yx`` or ``zyx``, by their count. A colour picture
         is ``"cyx"``.
+    facts
+        Of a stage's result: what is worth keeping beside its pixels, such as the unit of its values; JSON types only.
     """
 
     shape: tuple[int, ...]
     dtype: str
     device: str = "cpu"
     axes: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.axes:

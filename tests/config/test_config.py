@@ -105,7 +105,7 @@ def test_the_recorded_text_can_be_run_again_from_anywhere(tmp_path):
 def test_types_are_told_in_plain_words():
     rows = {key: kind for key, kind, _ in keys_of(installed("stages")["deconvolve"].load())}
     assert rows["order"] == "int | None"
-    assert rows["beta"] == "float | Literal['auto']"
+    assert rows["beta"] == "float | Literal['auto'] | None"
 
 
 def test_a_plugin_that_fails_to_import_is_one_line(tmp_path):

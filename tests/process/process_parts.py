@@ -105,13 +105,10 @@ class Placed:
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
         self._z = -1
-        return Spec(given.shape, "float32", device)
+        return Spec(given.shape, "float32", device, facts={"unit": "place along z"})
 
     def at(self, info) -> None:
         self._z = info.axes["z"]
-
-    def facts(self) -> dict:
-        return {"value": "place along z"}
 
     def __call__(self, given, result) -> None:
         result.fill_(self._z)

@@ -166,8 +166,8 @@ def test_a_stage_is_told_which_frame_it_is_given(bench):
     bench.tiff("z.tif", noise(2, 5, 16, 20), imagej=True, metadata={"axes": "TZYX"})
     out = bench.process("z.tif", bench.config('kind = "placed"'))
     assert (pixels(out)[:, 0, :, 0, 0] == range(5)).all()
-    kept = json.loads((out / "restored.ome.zarr/zarr.json").read_text())["attributes"]["pellucid"]["details"]
-    assert kept["stages"] == {"placed": {"value": "place along z"}}
+    kept = json.loads((out / "restored.ome.zarr/zarr.json").read_text())["attributes"]["pellucid"]
+    assert kept["values"] == {"unit": "place along z"}
 
 
 def test_a_tiff_that_does_not_name_its_axis_is_one_stack(bench):

@@ -727,7 +727,7 @@ def test_it_waits_for_micro_manager_with_one_line(unused_port, caplog):
         server.stop()
     assert [r.message for r in caplog.records] == [
         f"waiting for Micro-Manager on port {unused_port}. Start it, and in it: Tools > Options > "
-        '"Run pycro-manager server on port 4827". Ctrl-C ends'
+        '"Run pycro-manager server on port 4827". Ctrl-C ends; the seconds of a run count from when it is there'
     ]
 
 

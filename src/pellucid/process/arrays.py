@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ def make_arrays(
     folder: Path,
     recorded: Recorded,
     planes: Sequence[Mapping[str, Spec]],
-    facts: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
 ) -> list[dict[str, list[str]]]:
     """Make all images in their whole size, full of zeros.
@@ -44,8 +42,6 @@ def make_arrays(
         IN, whose axes, names and sizes they get.
     planes
         For each stream those that are written.
-    facts
-        For each stream what its stages want to be kept beside the pixels.
     run
         What a recorder gets: ``config_sha256``, ``version``.
 
@@ -71,7 +67,7 @@ def make_arrays(
                         f"{base}{image.end}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stream.channel)}-{stream.index}.ome.zarr"
                     )
                 names.add(name)
-                made[key] = _make(folder / name, number, recorded, spec, facts, run)
+                made[key] = _make(folder / name, number, recorded, spec, run)
             out[-1][plane] = [Path(array).relative_to(folder).as_posix() for array in made[key]]
     return out
 
@@ -81,15 +77,10 @@ def _make(
     number: int,
     recorded: Recorded,
     spec: Spec,
-    facts: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
 ) -> list[str]:
     image = recorded.images[number]
-    streams = [
-        replace(s, details={**s.details, "stages": dict(facts[s.index])}) if facts[s.index] else s
-        for s in recorded.streams
-        if recorded.image_of[s.index] == number
-    ]
+    streams = [s for s in recorded.streams if recorded.image_of[s.index] == number]
     writer = PlaneWriter(path, streams, spec, "zarrs-python", "none", run)
     try:
         zeros = np.zeros(spec.shape, spec.dtype)

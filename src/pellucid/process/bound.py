@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import psutil
 
@@ -35,8 +34,6 @@ class BoundChain:
     planes : dict of str to Spec
         That come out, without raw.
     history : int
-    facts : dict
-        What stages say is worth keeping beside their results, by their names.
     slots : Sequence of Slot
         One; on a GPU two, so that one goes up while the other is computed.
     """
@@ -45,15 +42,12 @@ class BoundChain:
         stages = config.make_stages(stream)
         self.planes: dict[str, Spec] = {}
         self.history = 0
-        self.facts: dict[str, Any] = {}
         self.chain: Chain | None = Chain(stages, stream, device) if stages else None
         self._ring: SlotRing | None = None
         try:
             if self.chain is not None:
                 self.planes = self.chain.open()
                 self.history = _history(stages.values())
-                told: dict[str, Any] = {name: getattr(stage, "facts", dict)() for name, stage in stages.items()}
-                self.facts = {name: dict(facts) for name, facts in told.items() if facts}
             _look_for_room(stream, {RAW: stream.spec} | self.planes)
             self._ring = SlotRing(
                 stream,

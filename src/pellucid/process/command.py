@@ -76,7 +76,6 @@ class Processing:
         self._stop = threading.Event()
         self._recorded: Recorded | None = None
         self._stages: list[list[dict[str, Any]]] = []
-        self._kept: list[dict[str, Any]] = []
         self.report: dict[str, Any] | None = None
 
     def open(self) -> None:
@@ -119,7 +118,6 @@ class Processing:
         for stream in recorded.streams:
             bound = BoundChain(config, stream, self._device)
             self._stages.append(bound.chain.describe() if bound.chain is not None else [])
-            self._kept.append(bound.facts)
             bound.close()
             planes.append({RAW: stream.spec} | bound.planes if self._with_raw else dict(bound.planes))
             histories.append(bound.history)
@@ -141,7 +139,7 @@ class Processing:
 
     def _fill(self, folder: Path, recorded: Recorded, plan: Plan) -> None:
         run = {"version": version, "config_sha256": self._sha256}
-        arrays = make_arrays(folder, recorded, plan.specs, self._kept, run)
+        arrays = make_arrays(folder, recorded, plan.specs, run)
         place = folder / self._folder.place.name
         (place / "arrays.json").write_text(json.dumps(arrays), encoding="utf-8")
         (place / "plan.json").write_text(plan.text(), encoding="utf-8")

@@ -83,7 +83,7 @@ class Plan:
     def specs(self) -> list[dict[str, Spec]]:
         """`planes` as Specs."""
         return [
-            {name: Spec(tuple(s["shape"]), s["dtype"], axes=s["axes"]) for name, s in planes.items()}
+            {name: Spec(**{**spec, "shape": tuple(spec["shape"])}) for name, spec in planes.items()}
             for planes in self.planes
         ]
 
@@ -174,7 +174,10 @@ def make_plan(
         units=units,
         block=[],
         planes=[
-            {name: {"shape": list(s.shape), "dtype": s.dtype, "axes": s.axes} for name, s in row.items()}
+            {
+                name: {"shape": list(s.shape), "dtype": s.dtype, "axes": s.axes, "facts": dict(s.facts)}
+                for name, s in row.items()
+            }
             for row in planes
         ],
     )

@@ -143,7 +143,7 @@ class Chain:
         # A plane that somebody named, and the last one, come back; what only connects two stages stays.
         last = self._links[-1][1]
         back = {last, *(stage.writes for stage in self._stages)} - {RAW}
-        return {n: Spec(s.shape, s.dtype, axes=s.axes) for n, s in specs.items() if n in back}
+        return {n: Spec(s.shape, s.dtype, axes=s.axes, facts=s.facts) for n, s in specs.items() if n in back}
 
     def bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
         """Bind the stages to the memory of the slots, run them twice, capture what can be captured.

@@ -32,7 +32,7 @@ class Colours:
         self.captures = self._stage.captures
         if getattr(self._stage, "witness", None) is not None:
             self.witness = torch.zeros((), device=device)
-        return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes)
+        return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes, one.facts)
 
     def at(self, info: FrameInfo) -> None:
         """Tell the stage of the frame, once for its three colours."""

@@ -115,6 +115,7 @@ class PlaneWriter:
             "exposure_ms": first.exposure_ms,
             "bit_depth": first.bit_depth,
             "plane": path.name.removesuffix(".ome.zarr"),
+            "values": dict(spec.facts),
             "details": dict(first.details),
         }
         self._tell()

@@ -13,16 +13,40 @@ from pellucid.errors import SourceError
 from pellucid.protocols import Spec, Stream
 from pellucid.sources._camera import Planar, kind_of, spec_of
 from pellucid.wire.bridge import LARGEST
-from pellucid.wire.bridge_message import Garbage
+from pellucid.wire.bridge_message import Garbage, Refused
 from pellucid.wire.bridge_object import RemoteObject
 from pellucid.wire.copier import Copier
 
-__all__ = ["Camera", "Plane", "Tags", "ask_camera"]
+__all__ = ["Camera", "Place", "Plane", "Tags", "ask_camera", "ask_roi"]
 
 SIDE = 1 << 17
 """Pixels along an edge that no camera has."""
 _SENT_AS = {"GRAY8": "u1", "GRAY16": "u2", "GRAY32": "f4", "RGB32": "u1"}
 """Arrays that MMCoreJ makes of each kind of pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a frame was taken with, as far as its shape and type do not tell: a change begins a new stream.
+
+    Parameters
+    ----------
+    corner
+        First column and row of the ROI.
+    binning
+        As the camera calls it.
+    bit_depth
+    """
+
+    corner: tuple[int, int]
+    binning: str
+    bit_depth: int | None
+
+    @classmethod
+    def of(cls, stream: Stream) -> Place:
+        """Return that of a stream."""
+        left, top = stream.details["roi"][:2]
+        return cls((left, top), stream.details["binning"], stream.bit_depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +129,28 @@ def ask_camera(core: RemoteObject, *, floats: bool) -> Camera:
                 "core": str(core.get_version_info()),
                 "device": f"{core.get_device_library(device)} {core.get_device_name(device)}",
                 "binning": str(binning),
+                "roi": _roi_or_all(core, width, height),
             },
         )
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise Garbage(f"what it says of its camera makes no sense: {error}") from None
+
+
+def ask_roi(core: RemoteObject) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of a ROI, which is a ``java.awt.Rectangle`` over there."""
+    box = core.get_roi()
+    try:
+        x, y, width, height = (int(box.field(name)) for name in ("x", "y", "width", "height"))
+        return x, y, width, height
+    finally:
+        box.release()
+
+
+def _roi_or_all(core: RemoteObject, width: int, height: int) -> list[int]:
+    try:
+        return [*ask_roi(core)]
+    except Refused:
+        return [0, 0, width, height]  # a camera without one
 
 
 def _checked_spec(camera: str, kind: str, height: int, width: int, *, floats: bool) -> Spec:
@@ -179,6 +221,22 @@ class Tags:
             Where such pixels cannot be taken.
         """
         return _checked_spec(self.camera, self.kind, self.height, self.width, floats=floats)
+
+    def place(self, before: Place) -> Place:
+        """Return with what it was taken; where it does not say, as `before`."""
+        return Place(
+            corner=self._corner() or before.corner,
+            binning=str(self.all.get("Binning") or self.all.get(f"{self.camera}-Binning") or before.binning),
+            bit_depth=round(self.amount("BitDepth") or before.bit_depth or 0) or None,
+        )
+
+    def _corner(self) -> tuple[int, int] | None:
+        """Hot: take the first two numbers of ``x-y-width-height``."""
+        try:
+            left, top, _, _ = map(int, str(self.all.get("ROI", "")).split("-"))
+        except ValueError:
+            return None
+        return left, top
 
     def amount(self, name: str) -> float | None:
         """Return a number that is greater than 0, None where the tag is none."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from pellucid.errors import SourceError
 from pellucid.metrics import now_ns
-from pellucid.protocols import FrameInfo, Slot, Spec, Stream
-from pellucid.sources._bridge_camera import Plane, Tags
+from pellucid.protocols import FrameInfo, Slot, Stream
+from pellucid.sources._bridge_camera import Place, Plane, Tags, ask_roi
 from pellucid.sources._bridge_desk import Desk
-from pellucid.sources._camera import cameras_of
+from pellucid.sources._camera import Look, cameras_of, changed
 from pellucid.sources._mmcore import refuse_crash
 from pellucid.sources._player import Player
 from pellucid.sources._stamps import Stamps
@@ -37,12 +36,7 @@ class DrivenCore:
 
     def get_roi(self) -> tuple[int, int, int, int]:
         """Return x, y, width and height."""
-        box = self.remote.get_roi()
-        try:
-            x, y, width, height = (int(box.field(name)) for name in ("x", "y", "width", "height"))
-            return x, y, width, height
-        finally:
-            box.release()
+        return ask_roi(self.remote)
 
 
 def refuse_busy(bridge: Bridge, core: RemoteObject) -> None:
@@ -224,8 +218,10 @@ class Drive:
     def _give(self, step: Step, camera: str, picture: RemoteObject, tags: Tags, had_ns: int) -> None:
         stream = self._stream(step, camera)
         spec = tags.spec(floats=self._floats)
-        if spec != stream.spec:
-            stream = self._renew(step, camera, stream, spec, tags)
+        before = Place.of(stream)
+        place = tags.place(before)
+        if spec != stream.spec or place != before:
+            stream = self._renew(step, camera, stream, place, tags)
         pixels = picture.field("pix")
         picture.release()
         if not self._plane.fits(pixels, tags.kind, spec):
@@ -244,17 +240,12 @@ class Drive:
         self._desk.seq += 1
         self._desk.put(slot)
 
-    def _renew(self, step: Step, camera: str, old: Stream, spec: Spec, tags: Tags) -> Stream:
+    def _renew(self, step: Step, camera: str, old: Stream, place: Place, tags: Tags) -> Stream:
         """Open a stream for a camera that somebody has changed during the experiment."""
-        binning = str(tags.all.get("Binning", old.details.get("binning", "")))
-        stream = replace(
-            old,
-            spec=spec,
-            index=self._count,
-            replaces=old.index,
-            bit_depth=round(tags.amount("BitDepth") or old.bit_depth or 0) or None,
-            details={**old.details, "binning": binning, "roi": str(tags.all.get("ROI", ""))},
-        )
+        before, depth = Place.of(old), place.bit_depth or 0
+        then = Look(*old.spec.shape[-2:], tags.kind, before.corner, before.binning, before.bit_depth or 0)
+        now = Look(tags.height, tags.width, tags.kind, place.corner, place.binning, depth)
+        stream = changed(old, then, now, camera=camera, index=self._count, floats=self._floats)
         self._count += 1
         self._streams[step.channel, camera] = stream
         self._desk.begin(stream)

@@ -99,6 +99,9 @@ class EveryFrame(Watch):
         if self._theirs and not theirs:
             self._seen.clear()
             self._from_zero = False
+            running, waiting = self._state()
+            if not running:
+                self._set_before(waiting)  # what they left is not ours
         self._theirs = theirs
 
     # ---------------------------------------------------------------- steps
@@ -109,8 +112,9 @@ class EveryFrame(Watch):
         # Where none ran, one may have begun since: then what waits is to be counted for it.
         if waiting is None or not self._running or self._size != self._size_now or waiting >= FULL * self._capacity:
             running, waiting = self._state()
+            before = self._is_before(running, waiting)
             may_read = self._may_read(running, waiting, self._known)
-            if self._is_before(running, waiting):
+            if before:
                 self._look_for_camera()
                 return self._longer()
             if running != self._running:
@@ -125,6 +129,8 @@ class EveryFrame(Watch):
                 return self._leave_alone(waiting)
         if self._theirs:
             return self._stand_by()
+        if waiting and not self._running and self._came_and_went():
+            return 0.0
         self._note_shrink(waiting)
         if waiting > self._keep:
             full = self._running and self._is_full(waiting)
@@ -155,8 +161,23 @@ class EveryFrame(Watch):
                 "changed while they waited in Micro-Manager's buffer"
             )
         self._peeked = {("", i, "") for i in range(waiting)}  # whatever becomes of them, they have been counted
+        self._set_before(waiting)
         self._look_for_camera()
         return self._longer()
+
+    def _unchanged(self, waiting: int) -> bool:
+        # Here it is told of every sequence, as far as looks can; while none runs each look is at the newest image.
+        return self._running and super()._unchanged(waiting)
+
+    def _take_unseen(self) -> None:
+        _, waiting = self._state()
+        self._note_shrink(waiting)
+        self._vanished = self._vanished or self._behind
+        self._tell_vanished("camera buffer")
+        self._peeked.clear()
+        self._seen.clear()
+        self._survey()
+        self._settle(waiting)
 
     def _settle(self, waiting: int) -> None:
         """After the last frame of a sequence: take what is left of it before the next one throws it away."""
@@ -272,9 +293,11 @@ class EveryFrame(Watch):
 
     def _peek(self, waiting: int) -> bool:
         """Deliver those of the last images that are new, and leave them there; return whether to go on at once."""
+        self._stalled = False
         for age in reversed(range(min(waiting, self._keep))):
             number = self._picture(self._by_age(age))
             if number is None:
+                self._stalled = True
                 return False
             tags = self._ask_tags(number)
             if self._key(tags) in self._peeked:
@@ -290,7 +313,7 @@ class EveryFrame(Watch):
             slot = self.desk.slot(stream.index)
             if slot is None:
                 self._forget(number)
-                self._looked_at = -1
+                self._looked_at, self._stalled = -1, True
                 self.desk.wait_for_room(LAST_PAUSE_S)
                 return False
             new = self._count_in(tags, stream)
@@ -320,7 +343,9 @@ class EveryFrame(Watch):
             gap = number
         self._seen[name] = here
         if gap > 0:
-            self.desk.missing(gap, "lost", "camera buffer" if name in self._shrunk else "camera", stream.index)
+            # A running sequence that finds the buffer full throws it away, and may have filled it again since.
+            thrown = name in self._shrunk or gap * self._keep >= self._capacity - self._keep
+            self.desk.missing(gap, "lost", "camera buffer" if thrown else "camera", stream.index)
         self._shrunk.discard(name)
         self._vanished = 0  # the numbers have told what was in it
         return True
@@ -343,9 +368,12 @@ class EveryFrame(Watch):
 
     def drain(self) -> None:
         """Take what waits."""
-        if self._theirs or self._before is not None:
+        running, waiting = self._state()
+        if self._theirs or self._is_before(running, waiting):
             return
-        _, waiting = self._state()
+        if waiting and not running and not self._running and self._may_read(running, waiting, self._known):
+            self._came_and_went()
+            _, waiting = self._state()
         left = waiting - self._keep
         while left > 0 and not self.desk.ending.over and not self.finished:
             running, waiting = self._state()

@@ -24,11 +24,12 @@ class Look(Watch):
             self.desk.wait_for_room(LAST_PAUSE_S)
             return 0.0
         running, waiting = self._state()
+        before = self._is_before(running, waiting)
         may_read = self._may_read(running, waiting, self._known)
         if waiting != self._known:
             self._looked_at = -1
         self._known = waiting
-        if self._is_before(running, waiting):
+        if before:
             self._look_for_camera()
             return self._longer()
         if running != self._running:
@@ -39,14 +40,30 @@ class Look(Watch):
             self._look_for_camera()
         if waiting and may_read and not self._unchanged(waiting):
             self._looked_at, self._looked_ns = waiting, now_ns()
-            if self._look():
-                return self._after_new()
+            if self._running or self._stalled:
+                if self._look():
+                    return self._after_new()
+            elif self._came_and_went():
+                return 0.0
         return self._longer()
+
+    def drain(self) -> None:
+        """See whether something came and went since the last look; what came in a sequence that was seen is over."""
+        running, waiting = self._state()
+        self._looked_at = -1
+        if running or self._running or self._is_before(running, waiting):
+            return
+        if waiting and self._may_read(running, waiting, self._known):
+            self._came_and_went()
+
+    def _take_unseen(self) -> None:
+        self._seen.clear()
+        self._look()
 
     def _look(self) -> bool:
         """Go back from the newest image until each camera has been met; return whether one was new."""
         met: set[str] = set()
-        new = False
+        new = self._stalled = False
         cameras = len(self._camera.names)
         # One camera may be faster than another. The application goes as far back.
         for age in range(2 * cameras if cameras > 1 else 1):
@@ -69,7 +86,7 @@ class Look(Watch):
         slot = self.desk.slot(stream.index)
         if slot is None:
             self._forget(number)
-            self._looked_at = -1  # it is as new when there is room
+            self._looked_at, self._stalled = -1, True  # it is as new when there is room
             return False
         name = self._name(tags)
         seen = self._seen.get(name)

@@ -9,9 +9,12 @@ What both modes build on, measured and read in MMCore, MMCoreJ and Micro-Manager
   it shrank by more than was popped here, the buffer was thrown away: that is the evidence for ``camera buffer``.
 * A sequence that begins counts ImageNumber from 0, and empties the buffer. So does a core that is too old to stop
   at a full one; the buffer was full then, which tells the two apart (``camera restart``).
+* A whole sequence may come and go between two looks, and leave as many images as waited before. So while none runs
+  the newest image's own numbers are read too.
 * An image is copied out by the size that the camera has *now*. While a sequence runs the core refuses to change
   that; afterwards an image that still waits may be smaller than what would be copied, and reading past its end can
-  end Micro-Manager. So none is touched unless the size is still that of its sequence.
+  end Micro-Manager. So none is touched unless the size is still that of its sequence; of what waited before the
+  run, how many images the buffer holds tells their size.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ from typing import Any
 from pellucid.errors import SourceError
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Slot, Stream
-from pellucid.sources._bridge_camera import Camera, Plane, Tags, ask_camera
+from pellucid.sources._bridge_camera import Camera, Place, Plane, Tags, ask_camera
 from pellucid.sources._bridge_desk import Desk
+from pellucid.sources._camera import times_binned
 from pellucid.sources._stamps import Stamps
 from pellucid.wire.bridge import Bridge
 from pellucid.wire.bridge_message import Garbage, Refused, Reply, Request, value_of
@@ -36,7 +40,6 @@ IDLE_S = 0.1
 """Longest pause while no sequence runs."""
 RECHECK_S = 0.25
 """An unchanged number of images is not believed for longer."""
-IDLE_RECHECK_S = 1.0
 FIRST_PAUSE_S = 0.001
 LAST_PAUSE_S = 0.02
 """Longest pause while a sequence runs."""
@@ -44,6 +47,7 @@ GONE_S = 2.0
 """Without any camera, until it counts as gone: a configuration that is loaded anew has none for a moment."""
 REFUSALS = 20
 """In a row, until a core that gives no images is believed."""
+UNSEEN = "sequences began and ended between two looks at Micro-Manager; others between them may be in no count"
 
 
 @dataclass(slots=True)
@@ -52,6 +56,10 @@ class Seen:
 
     number: int
     stamp: str
+
+
+Newest = tuple[str, Seen]
+"""A camera, and its frame."""
 
 
 class Watch:
@@ -99,6 +107,7 @@ class Watch:
         self._channel = channel
         self._floats = floats
         self._pixel_um = pixel_um
+        self._binning = camera.details["binning"]
         self._wanted = wanted
         self._streams = {(s.camera, s.channel): s for s in streams}
         self._count = len(self._streams)
@@ -117,6 +126,10 @@ class Watch:
         self._looked_at = -1
         self._looked_ns = 0
         self._before: int | None = None
+        self._before_newest: Newest | None = None
+        self._before_capacity = 0
+        self._stalled = False  # an image that was seen could not be taken yet
+        self._noted = False
         self._size = self._size_now = -1
 
     def open(self) -> None:
@@ -136,6 +149,9 @@ class Watch:
         number = core.number
         self._ask_waiting = bridge.method(number, "getRemainingImageCount")
         self._ask_running = bridge.method(number, "isSequenceRunning")
+        self._ask_capacity = bridge.method(number, "getBufferTotalCapacity")
+        self._ask_memory = bridge.method(number, "getCircularBufferMemoryFootprint")
+        self._ask_overflowed = bridge.method(number, "isBufferOverflowed")
         self._ask_size = bridge.method(number, "getImageBufferSize")
         self._ask_device = bridge.method(number, "getCameraDevice")
         self._ask_last = bridge.method(number, "getLastTaggedImage")
@@ -148,8 +164,11 @@ class Watch:
         running, waiting = self._state()
         self._running = running
         self._from_zero = not running
-        self._before = None if running else waiting
         self._size = self._size_now
+        self._stalled = False
+        self._before = None
+        if not running:
+            self._set_before(waiting)
         self._baseline(waiting)
 
     def step(self) -> float:
@@ -165,8 +184,7 @@ class Watch:
 
     def _unchanged(self, waiting: int) -> bool:
         """Whether a number of images says that there is nothing new since the last look."""
-        recheck_s = RECHECK_S if self._running else IDLE_RECHECK_S
-        return waiting == self._looked_at and now_ns() - self._looked_ns < recheck_s * 1e9
+        return waiting == self._looked_at and now_ns() - self._looked_ns < RECHECK_S * 1e9
 
     def _after_new(self) -> float:
         """Return a pause that ends shortly before the next image is due."""
@@ -192,11 +210,66 @@ class Watch:
         self._size_now = count_of(size)
         return _truth(running), count_of(waiting)
 
+    def _set_before(self, waiting: int) -> None:
+        """Note what waits as none of the run's."""
+        self._before, self._before_newest, self._before_capacity = waiting, None, self._capacity
+        self._is_before(False, waiting)
+
     def _is_before(self, running: bool, waiting: int) -> bool:
-        """Whether nothing has come since the run began: what waits then is none of it."""
+        """Whether nothing has come since that was noted: what waits then is none of the run's."""
+        if self._before is None:
+            return False
         if running or waiting != self._before:
             self._before = None
+        elif waiting and not self._unchanged(waiting):
+            self._looked_at, self._looked_ns = waiting, now_ns()
+            capacity = self._holds_size_now()
+            newest = self._newest() if capacity else None
+            if newest is None:
+                return True  # not to be touched: no sequence has begun with the size of now
+            known = self._before_newest or (newest if capacity == self._before_capacity else None)
+            if known == newest:
+                self._before_newest = newest
+            else:
+                self._before, self._size = None, self._size_now
         return self._before is not None
+
+    def _holds_size_now(self) -> int:
+        """Return for how many images the buffer was made, if it was made for images of the size of now; else 0."""
+        capacity, memory_mb = (count_of(value_of(r)) for r in self._bridge.ask(self._ask_capacity, self._ask_memory))
+        each = {self._size_now, self._size_now * len(self._camera.names)} - {0}
+        return capacity if capacity in [(memory_mb << 20) // size for size in each] else 0
+
+    def _newest(self) -> Newest | None:
+        """Return what tells the newest image from all others."""
+        number = self._picture(self._by_age(0))
+        if number is None:
+            return None
+        tags, _ = self._bridge.ask(self._bridge.field(number, "tags"), self._bridge.destructor(number))
+        newest = self._tags(tags)
+        return self._name(newest), Seen(newest.number, newest.stamp)
+
+    def _came_and_went(self) -> bool:
+        """Where none ran at two looks: whether a sequence did between them, so that its images wait now."""
+        newest = None if self._stalled else self._newest()
+        if newest is None or self._seen.get(newest[0]) == newest[1]:
+            return False
+        overflowed, running = map(value_of, self._bridge.ask(self._ask_overflowed, self._ask_running))
+        if running:
+            return False  # it will be seen to
+        self.unsure = True  # there may have been others, which it has thrown away
+        if not self._noted:
+            self._noted = True
+            self.desk.note(UNSEEN)
+        self._from_zero = True
+        self._take_unseen()
+        if overflowed is True:
+            self._tell_overflow()
+        return True
+
+    def _take_unseen(self) -> None:
+        """Take what waits of a sequence that came and went."""
+        raise NotImplementedError
 
     def _may_read(self, running: bool, waiting: int, known: int) -> bool:
         """Whether images that wait have the size by which they would be copied.
@@ -219,12 +292,16 @@ class Watch:
         self._pause_s = FIRST_PAUSE_S
         if running:
             self._from_zero = True
+            self._stalled = False
             self._seen.clear()
             self._survey()
-        elif value_of(self._bridge.ask(self._bridge.method(self._core.number, "isBufferOverflowed"))[0]) is True:
-            self.desk.missing(1, "lost", "camera buffer", self._only())
-            self.unsure = True
-            self.desk.note("Micro-Manager's buffer was full, and the sequence ended: at least one frame is lost")
+        elif value_of(self._bridge.ask(self._ask_overflowed)[0]) is True:
+            self._tell_overflow()
+
+    def _tell_overflow(self) -> None:
+        self.desk.missing(1, "lost", "camera buffer", self._only())
+        self.unsure = True
+        self.desk.note("Micro-Manager's buffer was full, and the sequence ended: at least one frame is lost")
 
     def _survey(self) -> None:
         """See what has changed about the camera."""
@@ -288,21 +365,31 @@ class Watch:
         channel = self._channel or tags.channel or self._camera.channel
         spec = tags.spec(floats=self._floats)
         old = self._streams.get((name, channel))
-        if old is not None and old.spec == spec:
+        before = Place.of(old or self._camera.stream(0, name))
+        place = tags.place(before)
+        if old is not None and old.spec == spec and place == before:
             return old
-        binning = tags.all.get("Binning", self._camera.details.get("binning", ""))
         stream = replace(
             self._camera.stream(self._count, name, spec=spec, channel=channel),
-            pixel_um=self._pixel_um or tags.amount("PixelSizeUm") or self._camera.pixel_um,
+            pixel_um=self._pixel_of(place) or tags.amount("PixelSizeUm") or self._camera.pixel_um,
             exposure_ms=tags.amount(f"{name}-Exposure") or self._camera.exposure_ms,
-            bit_depth=round(tags.amount("BitDepth") or self._camera.bit_depth or 0) or None,
+            bit_depth=place.bit_depth,
             replaces=None if old is None else old.index,
-            details={**self._camera.details, "binning": str(binning), "roi": str(tags.all.get("ROI", ""))},
+            details={
+                **self._camera.details,
+                "binning": place.binning,
+                "roi": [*place.corner, tags.width, tags.height],
+            },
         )
         self._count += 1
         self._streams[name, channel] = stream
         self.desk.begin(stream)
         return stream
+
+    def _pixel_of(self, place: Place) -> float | None:
+        """Return the size that was given for a pixel, which is that of the binning at the start."""
+        more, fewer = times_binned(place.binning), times_binned(self._binning)
+        return self._pixel_um and self._pixel_um * (more / fewer if more and fewer else 1.0)
 
     def _only(self) -> int:
         """Return the index of the stream where there is but one, else -1."""

@@ -5,7 +5,6 @@ What is computed is in `pellucid.deconvolution`; here a config's keys become a r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -184,7 +183,7 @@ class Deconvolve:
         self.history = planes - 1 if self.rolling else 0
         self._squeeze = len(given.shape) == 3 and planes == 1
         self.witness = deconvolver.light if self.output == "uint16" else None
-        return Spec(given.shape, self.output, device, given.axes)
+        return Spec(given.shape, self.output, device, given.axes, self._facts())
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
         """Hot: deconvolve `given` into `result`."""
@@ -198,14 +197,18 @@ class Deconvolve:
         if isinstance(self._bound, Rolling):
             self._bound.at(info.axes or {})
 
-    def facts(self) -> Mapping[str, Any]:
-        """Return what is worth keeping beside the result."""
-        unit = "camera counts" if self.output == "float32" else f"camera counts times {self.scale:g}"
-        return {"value": unit, "grey_values_per_count": self.scale if self.output == "uint16" else 1.0}
-
     def close(self) -> None:
         """Give the memory back."""
         self._bound = self.witness = None
+
+    def _facts(self) -> dict[str, Any]:
+        rounded = self.output == "uint16"
+        return {
+            "unit": "camera counts without background" + (f" times {self.scale:g}" if rounded else ""),
+            "grey_values_per_count": self.scale if rounded else 1.0,
+            "background": self.background,
+            "deconvolved": f"{self.method}, {self.preset}",
+        }
 
     def _planes(self, stream: Stream, given: Spec) -> int:
         """Return how many planes the picture that is restored has."""

@@ -41,6 +41,7 @@ TRIES = 2
 """Failed handshakes in a row until what listens there is taken for something else."""
 LOOK_S = 0.5
 """Between two looks for a Micro-Manager that is not there yet."""
+ENDED = "it ended, or was ended"
 LARGEST = 2**30
 """Bytes of one part of a message; ZeroMQ ends the connection at a larger one, before it takes memory for it."""
 
@@ -99,7 +100,7 @@ class Bridge:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
-        self._connected = False
+        self._connected = self._greeted = False
         try:
             self._socket.connect(f"tcp://127.0.0.1:{port}")
             (hello,) = self.ask(request("connect", debug=False))
@@ -147,7 +148,8 @@ class Bridge:
                 self._socket.send_multipart([b"", *parts], zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self.broken = True
-            raise Gone(str(error)) from None
+            # It takes nothing more where the other side has gone; the system's words for that help nobody.
+            raise Gone(ENDED if error.errno == zmq.EAGAIN else str(error)) from None
 
     def receive(self) -> Reply:
         """Wait for the next answer."""
@@ -172,10 +174,12 @@ class Bridge:
         event = recv_monitor_message(self._monitor)["event"]
         if event == zmq.Event.CONNECTED:
             self._connected = True
+        elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
+            self._greeted = True
         elif event & _ENDS:
             if not self._connected:
                 raise Absent
-            raise Gone("the connection broke")
+            raise Gone(ENDED if self._greeted else "nothing answers there in the way Micro-Manager does")
 
     # ---------------------------------------------------------------- calls
 
@@ -316,14 +320,17 @@ def attach(
             failed += 1
             if failed >= TRIES or isinstance(error, Garbage):
                 raise WireError(
-                    f"port = {port}: something listens there that is no Micro-Manager, or none that answers ({error}). "
+                    f"port = {port}: something listens there that is no Micro-Manager ({error}). "
                     f"Give the port of its server ({CLICK}), or end the other program"
                 ) from None
         if now_ns() >= until:
             raise WireError(f"no Micro-Manager came to port {port} within {wait_s:g} s. In Micro-Manager: {CLICK}")
         if not told and not failed:
             told = True
-            waits(f"waiting for Micro-Manager on port {port}. Start it, and in it: {CLICK}. Ctrl-C ends")
+            waits(
+                f"waiting for Micro-Manager on port {port}. Start it, and in it: {CLICK}. "
+                "Ctrl-C ends; the seconds of a run count from when it is there"
+            )
         _pause(LOOK_S, stopped)
 
 
