@@ -307,6 +307,30 @@ def test_a_second_sender_is_refused_by_name(pairs):
     assert pair.close()
 
 
+@pytest.mark.parametrize("mode", ["live", "lossless"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_sender_that_was_held_for_gone_may_speak_with_a_frame(pairs, monkeypatch, mode, shared):
+    """Which of its words comes first after a sleep is chance."""
+    monkeypatch.setattr("pellucid.wire.seat.STARTING_NS", 0)
+    pair = pairs(mode=mode, shared=shared)
+    session = pair.session
+    pair.send()
+    pair.both(lambda: len(session.seen) == 1)
+    held = [pair.slot() for _ in range(session.slots)]
+    session.until(lambda: session.receiver.state == "gone")  # nobody polls it
+    for slot in held:
+        assert pair.sender.commit(pair.fill(slot))  # all its slots, before it reads a word
+    session.until(lambda: len(session.seen) == 1 + session.slots)
+    assert session.receiver.state == "connected"
+    for _ in range(5):
+        pair.send()
+    assert pair.close()
+    session.to_the_end()
+    assert session.wrong == []
+    assert session.ledger.unaccounted == 0
+    assert session.ledger.lost.total() == 0
+
+
 def test_other_frames_are_refused_by_a_receiver_that_cannot_turn(pairs, monkeypatch):
     monkeypatch.setattr("pellucid.wire.seat.STARTING_NS", 0)
     pair = pairs(name="first")

@@ -85,7 +85,8 @@ def unpack(part: memoryview, flat: np.ndarray[Any, Any]) -> None:
     Raises
     ------
     BadMessage
-        Where it is damaged; some of `flat` may be overwritten then.
+        Where it cannot be unpacked; some of `flat` may be overwritten then. Pixels that were changed on their way and
+        still unpack are not seen here: TCP has checksums, and keys authenticate every byte.
     """
     try:
         _blosc.decompress(part, flat)

@@ -205,15 +205,21 @@ class Landing:
         for uid, (writer, slots) in self._quarantine.items():
             self._quarantine[uid] = (writer, {pair for pair in slots if pair[0] != position})
 
-    def check(self, head: FrameHead, parts: Sequence[zmq.Frame], attached: bool, codec: str) -> tuple[str, ...]:
-        """Return the names of the planes that a FRAME fills; changes nothing.
+    def check(
+        self, head: FrameHead, parts: Sequence[zmq.Frame], uid: str, attached: bool, codec: str
+    ) -> tuple[str, ...]:
+        """Return the names of the planes that a FRAME of sender `uid` fills; changes nothing.
+
+        A sender that was held for gone may speak again with a frame: its slots are its own as long as they are in
+        quarantine. To refuse it would lose the frame, and with it the slot, for which nothing would be granted again.
 
         Raises
         ------
         BadMessage
             Where the slot is not granted, or the pixels are not exactly as many as they must be.
         """
-        if (head.feed, head.slot) not in self.granted:
+        pair = head.feed, head.slot
+        if pair not in self.granted and pair not in self._quarantine.get(uid, (None, ()))[1]:
             raise BadMessage("slot not granted")
         strip = self.strips[head.feed]
         ready = strip.names(head.mask)

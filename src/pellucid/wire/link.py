@@ -31,6 +31,8 @@ PATIENCE_S = 900.0
 
 LOOK_NS = 5_000_000
 """Between two looks at what became of the connection."""
+BUSY_S = 5.0
+"""A sender that died is taken for gone within this time; until then its seat looks taken to its successor."""
 KNOCK_NS = 2_000_000_000
 """Between two tries with keys that were sent away."""
 
@@ -141,6 +143,8 @@ class Link:
         while not self.connected:
             self.poll(0.02)
             now = now_ns()
+            if self.refused.startswith(message.BUSY) and now - began_ns < min(timeout_s, BUSY_S) * 1e9:
+                self.refused = ""
             if self.refused:
                 raise WireError(f"{self.endpoint} refuses this sender: {self.refused}")
             if self._knocks.failed >= TRIES and not told:

@@ -86,6 +86,8 @@ MAX_CONTROL = 256 * 1024
 """Bytes of the longest first part."""
 GRANTS_MAX = 256
 """Grants in one message."""
+BUSY = "another sender"
+"""So begins the reason of a REFUSE that may be over in a moment."""
 UNKNOWN = 0xFFFF
 """In MISSING: nobody knows of which feed."""
 

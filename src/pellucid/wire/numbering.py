@@ -41,6 +41,7 @@ class Numbering:
         self._offset = -next_seq
         self.expected = 0
         self.produced = 0
+        self._whole = True
 
     def check(self, seq: int) -> int:
         """Return the run's number of a frame, which `arrived` takes; changes nothing.
@@ -86,7 +87,7 @@ class Numbering:
         if count > self.expected + JUMP_MAX:
             raise BadMessage("absurd total")
         self.produced = max(self.produced, count, self.expected)
-        self._account.told(self.produced, complete)
+        self._account.told(self.produced, complete and self._whole)
 
     def left(self) -> None:
         """Note that the sender is silent: what it produced since its last word is unknown."""
@@ -100,8 +101,12 @@ class Numbering:
             self.expected = self.produced
 
     def join(self, next_seq: int) -> None:
-        """Let another sender take over, whose next frame has this number."""
+        """Let another sender take over, whose next frame has this number.
+
+        The one before never gave its totals, and what it had not told of stays unknown for the whole run.
+        """
         self.settle()
+        self._whole = False
         self._offset = self.expected - next_seq
 
     def to_sender(self, number: int) -> int:

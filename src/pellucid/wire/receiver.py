@@ -146,7 +146,7 @@ class Receiver(Reception):
         head = message.read_frame(part)
         if self.state == "ended":
             raise BadMessage("after the end")
-        ready = run.landing.check(head, parts, seat.attached, seat.codec)
+        ready = run.landing.check(head, parts, seat.hello.uid, seat.attached, seat.codec)
         number = run.numbering.check(head.seq)
         # Only now: a message that somebody repeats must not draw the sender's slots and beats to himself.
         self._spoke(run, seat, route, now, lively=True)

@@ -227,7 +227,7 @@ class Reception:
         if self.state == "connected" and seat.writer.is_dead:
             self._lose(run, seat)
         if self.state != "gone":
-            self._refuse(route, f'another sender ("{here.name}", process {here.pid}) is connected')
+            self._refuse(route, f'{message.BUSY} ("{here.name}", process {here.pid}) is connected')
         return self.state == "gone"
 
     def _go_on(self, run: Run, route: bytes, hello: Hello) -> None:
