@@ -170,6 +170,7 @@ def test_frames_from_before_the_run_are_none_of_it(server):
 
 
 def test_the_last_frame_of_a_sequence_is_taken_and_stays_where_it_is(server):
+    server.core.setExposure(15)  # long enough that each is seen to run
     with Run(server.port, "every-frame").start() as run:
         for _ in range(2):
             server.core.startSequenceAcquisition(20, 0, True)

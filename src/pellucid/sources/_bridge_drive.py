@@ -9,7 +9,7 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Slot, Stream
 from pellucid.sources._bridge_camera import Place, Plane, Tags, ask_roi
 from pellucid.sources._bridge_desk import Desk
-from pellucid.sources._camera import Look, cameras_of, changed
+from pellucid.sources._camera import Look, cameras_of, changed, look_of
 from pellucid.sources._mmcore import refuse_crash
 from pellucid.sources._player import Player
 from pellucid.sources._stamps import Stamps
@@ -242,10 +242,8 @@ class Drive:
 
     def _renew(self, step: Step, camera: str, old: Stream, place: Place, tags: Tags) -> Stream:
         """Open a stream for a camera that somebody has changed during the experiment."""
-        before, depth = Place.of(old), place.bit_depth or 0
-        then = Look(*old.spec.shape[-2:], tags.kind, before.corner, before.binning, before.bit_depth or 0)
-        now = Look(tags.height, tags.width, tags.kind, place.corner, place.binning, depth)
-        stream = changed(old, then, now, camera=camera, index=self._count, floats=self._floats)
+        now = Look(tags.height, tags.width, tags.kind, place.corner, place.binning, place.bit_depth or 0)
+        stream = changed(old, look_of(old), now, camera=camera, index=self._count, floats=self._floats)
         self._count += 1
         self._streams[step.channel, camera] = stream
         self._desk.begin(stream)

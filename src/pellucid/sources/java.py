@@ -45,8 +45,9 @@ class MicroManagerJava:
     ``look`` takes the newest image whenever there is a new one and room for it, and leaves the application's live
     view as it is; images between two looks are counted as dropped, ``not looked at``. ``every-frame`` takes each
     image out of the application's buffer, but leaves the last ones there, at which its preview peeks; what is missing
-    in the camera's numbers is lost (``camera buffer`` where the buffer was seen to have been thrown away, else
-    ``camera``), and frames that come faster than the bridge carries them are dropped (``bridge``). Both wait while no
+    in the camera's numbers is lost (``camera buffer`` where the buffer was seen to have been thrown away, or as many
+    are missing as it holds, else ``camera``), and frames that come faster than the bridge carries them are dropped
+    (``bridge``). Where sequences come and go between two looks the totals are not confirmed. Both wait while no
     sequence runs, follow live mode as it is turned on and off, and wait for a Micro-Manager that goes away. ``drive``
     plays an experiment.
 
