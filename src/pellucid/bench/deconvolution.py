@@ -1,160 +1,220 @@
-"""Deconvolution against scikit-image, at equal quality where both reach it, on specimens of known truth."""
+"""Deconvolution beside other programs on simulated specimens of known truth: quality, light and time in one run."""
 
 from __future__ import annotations
 
-import math
+import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from pellucid.errors import require
+from pellucid.bench.own import PRESETS, Program, fewest_steps, preset, threads
+from pellucid.bench.peers import PEERS, THREADS, TOLERANCE_DB, Peer, Tuned
+from pellucid.bench.quality import Truth, flux_error, psnr_db
+from pellucid.bench.tables import rich_table
+from pellucid.errors import MissingExtra
 from pellucid.metrics import now_ns
 from pellucid.optics import specimen
-from pellucid.protocols import Spec, Stream
-from pellucid.stages.deconvolve import Deconvolve
+from pellucid.terminal import console
 
-__all__ = ["measure_deconvolution", "psnr_db"]
+__all__ = ["CASES", "QUICK", "Case", "Programs", "measure_case", "measure_deconvolution", "psnr_db"]
 
 Image = np.ndarray[Any, Any]
-MOST_ITERATIONS = 60
-"""Of scikit-image; with 100 photons its quality peaks near 26 and falls from there."""
-TOLERANCE_DB = 0.1
+_SLOW_MS = 4000.0
+"""A program that takes longer is timed once; the rest takes turns for several rounds."""
 
 
-def psnr_db(image: Image, truth: Image) -> float:
-    """Return the PSNR of ``a image + b``, fitted to the truth between its percentiles 0.1 and 99.9 (range 1).
+@dataclass(frozen=True)
+class Case:
+    """A picture to simulate: filaments and spots, and shells where they are asked for."""
 
-    The fit forgives scale and offset, so light that an algorithm invents does not show: see the flux errors.
-    """
-    low, high = np.percentile(truth, (0.1, 99.9))
-    wanted = (truth.ravel().astype(np.float64) - low) / (high - low)
-    x = image.ravel().astype(np.float64)
-    x -= x.mean()
-    rest = wanted - wanted.mean() - x * (x @ (wanted - wanted.mean()) / max(x @ x, 1e-30))
-    return float(-10 * np.log10(np.mean(rest**2)))
+    name: str
+    shape: tuple[int, ...]
+    psf: Callable[[], Image]
+    photons: float
+    shells: bool = False
+    seed: int = 0
+
+    def draw(self) -> tuple[Image, Image, Image]:
+        """Return picture, truth and PSF."""
+        psf = self.psf()
+        rng = np.random.default_rng(self.seed)
+        return *specimen.case(self.shape, psf, rng, self.photons, shells=self.shells), psf
+
+
+_SMALL = partial(specimen.stack_psf, 31, 65)
+CASES = (
+    Case("plane, 100 photons", (2048, 2048), specimen.thin_psf, 100),
+    Case("plane, 10 photons", (512, 512), specimen.thin_psf, 10),
+    Case("plane, 1000 photons", (512, 512), specimen.thin_psf, 1000),
+    Case("widefield, 100 photons", (64, 256, 256), specimen.stack_psf, 100),
+    Case("widefield, 10 photons", (32, 128, 128), _SMALL, 10),
+    Case("widefield, 1000 photons", (32, 128, 128), _SMALL, 1000),
+    Case("light sheet with shells, 100 photons", (32, 192, 192), specimen.light_sheet_psf, 100, shells=True),
+    Case("confocal with shells, 100 photons", (32, 192, 192), specimen.confocal_psf, 100, shells=True),
+)
+QUICK = (
+    Case("plane, 100 photons", (512, 512), specimen.thin_psf, 100),
+    Case("widefield, 100 photons", (32, 128, 128), _SMALL, 100),
+)
+
+
+class Programs(list[dict[str, Any]]):
+    """The rows of a case, one for each program; as text, how many there are."""
+
+    def __str__(self) -> str:
+        return f"{sum(row['PSNR_dB'] is not None for row in self)} rows"
 
 
 def measure_deconvolution(quick: bool) -> list[dict[str, Any]]:
-    """Time the stage "deconvolve" as it comes, its PSF given, and scikit-image's ``richardson_lucy``.
+    """Restore simulated pictures with pellucid and with what else is installed; print a table for each.
 
-    Simulated: filaments and spots, a widefield PSF of 65x65, 100 photons, read noise 2, no light from outside
-    the field, as scikit-image assumes. pellucid's parameters are the stage's defaults, whatever the picture.
-    scikit-image is given the fewest iterations that reach pellucid's PSNR; where none does, the fewest that come
-    within 0.1 dB of its own best, both found with the truth: the row's ``skimage_reaches`` says which. Calls
-    are warm and alternate, times are medians.
-
-    Both take as many threads as they do by themselves, torch one for each core, scikit-image one. Threads that
-    share a frame wait for each other many times in it, so where another program keeps a core busy, pellucid's
-    time can be fifty times that of a quiet computer; ``pellucid_1_thread_ms`` and ``ratio_1_thread`` do not
-    depend on the neighbours, and compare the two with equal means.
+    pellucid's numbers are fixed: its presets, as the stage "deconvolve" has them. The peers are given the truth to
+    choose their iterations and parameters by. Each peer has two rows: at its best, and at the fewest iterations within
+    0.1 dB of it, which is what times are compared at. Two threads each, where a program can; calls are warm and take
+    turns, times are medians, of planning and of making the OTFs there is nothing in pellucid's and all in theirs, as
+    they have no other call.
 
     Parameters
     ----------
     quick
-        Without 2048x2048, and fewer repetitions.
+        512x512 and 32x128x128 only, and fewer repetitions.
 
     Returns
     -------
     list of dict
-        One row a size. Flux errors are against the picture's sum; ``flux_error_as_published`` is that of the
-        Wiener-Butterworth algorithm without the stage's repair.
+        See `measure_case`.
 
     Raises
     ------
     MissingExtra
-        Without scikit-image.
+        Without scikit-image, with which SSIM is measured as well.
     """
-    restoration = require("skimage.restoration", "bench", "pellucid bench")
-    psf = specimen.thin_psf()
-    return [_row(side, psf, restoration.richardson_lucy, 3 if quick else 5) for side in (512, 1024, 2048)[: 3 - quick]]
+    return [measure_case(case, rounds=3 if quick else 5) for case in (QUICK if quick else CASES)]
 
 
-def _row(side: int, psf: Image, richardson_lucy: Callable[..., Image], repetitions: int) -> dict[str, Any]:
-    rng = np.random.default_rng(side)
-    truth = specimen.draw((side, side), rng)
-    image = specimen.expose(truth, psf, rng)
-    ours, published = _bound(image), _bound(image, photometry="as-published")
-    restored = ours().copy()
-    reached = psnr_db(restored, truth)
+def measure_case(case: Case, *, rounds: int = 3, peers: Sequence[Peer] = PEERS) -> dict[str, Any]:
+    """Measure one case and print its table.
 
-    qualities = _qualities(image, psf, truth)
-    best = max(qualities)
-    reaches = best >= reached
-    iterations = 1 + next(i for i, q in enumerate(qualities) if q >= (reached if reaches else best - TOLERANCE_DB))
+    Returns
+    -------
+    dict
+        ``ratio_to_scikit``: the time in which scikit-image comes within 0.1 dB of its best, over that of the fastest
+        preset, or number of steps of one, that is as good (which: ``reached_by``); ``ratio_tuned``: over that of the
+        preset "tuned", whatever it reaches. ``ratio_to_fastest_peer``: the same with the peer that needs the
+        least time for its own best - 0.1 dB, as a multiple of pellucid's for that quality. ``gain_dB``: the preset
+        "tuned" over the best of every peer. ``flux_error_pellucid``: the greatest of "tuned" and "fast".
+        ``programs``: the rows of the table. None where there is no such figure.
+    """
+    image, truth, psf = case.draw()
+    judge = Truth(truth)
+    with threads(THREADS):
+        tuned, absent = _tuned(peers, image, psf, judge)
+        targets = {name: judge.psnr_db(peer.run(peer.within)) for name, peer in tuned.items()}
+        presets = [preset(image, psf, which) for which in PRESETS]
+        fewest = fewest_steps(image, psf, judge, targets)
+        own = presets + list({p.name: p for found in fewest.values() for p in found}.values())
 
-    def theirs() -> Image:
-        return np.asarray(richardson_lucy(image, psf, num_iter=iterations, clip=False))
+        rows: dict[str, dict[str, Any]] = {}
+        runs: dict[str, Callable[[], Image]] = {}
 
-    other = theirs()
-    took: dict[str, list[float]] = {"all": [], "one": [], "theirs": []}
+        def add(name: str, iterations: float, run: Callable[[], Image], note: str) -> None:
+            runs[name] = run
+            rows[name] = _row(name, iterations, run(), image, judge, note)
 
-    def clock(name: str, run: Callable[[], Image]) -> None:
-        before = now_ns()
-        run()
-        took[name].append((now_ns() - before) * 1e-6)
+        for program in own:
+            add(program.name, program.iterations, program.run, "" if program.conserves else "light not conserved")
+        for name, peer in tuned.items():
+            add(f"{name}, best", peer.best, partial(peer.run, peer.best), peer.settings)
+            add(f"{name}, within {TOLERANCE_DB} dB", peer.within, partial(peer.run, peer.within), peer.settings)
+        for name, took in _timed(runs, rounds).items():
+            rows[name]["ms"] = took
+    table = Programs([_raw(image, judge), *rows.values(), *absent])
+    shape = "x".join(map(str, case.shape))
+    console.print(rich_table(f"{case.name}, {shape}", table))
+    return {"case": f"{case.name}, {shape}", **_summary(rows, presets, tuned, fewest), "programs": table}
 
-    threads = torch.get_num_threads()
-    for _ in range(repetitions):
-        clock("all", ours)
-        clock("all", ours)
-        torch.set_num_threads(1)
-        try:
-            clock("one", ours)
-        finally:
-            torch.set_num_threads(threads)
-        clock("theirs", theirs)
-    pellucid_ms, one_thread_ms, skimage_ms = map(statistics.median, took.values())
 
-    def flux_error(result: Image) -> float:
-        return float(result.sum(dtype=np.float64) / image.sum(dtype=np.float64) - 1)
+def _tuned(
+    peers: Sequence[Peer], image: Image, psf: Image, judge: Truth
+) -> tuple[dict[str, Tuned], list[dict[str, Any]]]:
+    """Return the peers that are there, each at its best, and a row for each that is not."""
+    tuned: dict[str, Tuned] = {}
+    absent: list[dict[str, Any]] = []
+    for peer in peers:
+        note = "takes stacks only"
+        if image.ndim in peer.ndims:
+            try:
+                tuned[peer.name] = peer.tune(image, psf, judge)
+                continue
+            except (ImportError, MissingExtra):
+                note = f"not installed; type: {peer.install}"
+        absent.append(dict.fromkeys(_raw(image, judge)) | {"program": peer.name, "note": note})
+    return tuned, absent
 
+
+def _row(name: str, iterations: float, result: Image, image: Image, judge: Truth, note: str) -> dict[str, Any]:
     return {
-        "case": f"{side}x{side}",
-        "pellucid_ms": pellucid_ms,
-        "skimage_ms": skimage_ms,
-        "skimage_iterations": iterations,
-        "skimage_reaches": "pellucid's PSNR" if reaches else f"its best - {TOLERANCE_DB} dB",
-        "ratio": skimage_ms / pellucid_ms,
-        "pellucid_1_thread_ms": one_thread_ms,
-        "ratio_1_thread": skimage_ms / one_thread_ms,
-        "psnr_raw_dB": psnr_db(image, truth),
-        "psnr_pellucid_dB": reached,
-        "psnr_skimage_dB": psnr_db(other, truth),
-        "flux_error_pellucid": flux_error(restored),
-        "flux_error_as_published": flux_error(published()),
-        "flux_error_skimage": flux_error(other),
+        "program": name,
+        "iterations": round(float(iterations), 2),
+        "PSNR_dB": judge.psnr_db(result),
+        "SSIM": judge.ssim(result),
+        "FRC_px": judge.frc_px(result),
+        "flux_error": flux_error(result, image),
+        "ms": None,
+        "note": note,
     }
 
 
-def _bound(image: Image, **keys: Any) -> Callable[[], Image]:
-    """Return a call that deconvolves `image` on the CPU, as a session would: in memory made before."""
-    stage = Deconvolve(psf=specimen.thin_lens(), **keys)
-    spec = Spec(image.shape, image.dtype.name)
-    out = stage.open(Stream(spec), spec, "cpu")
-    given, result = torch.from_numpy(image), torch.zeros(out.shape)
-    result_view: Image = result.numpy()
-
-    def run() -> Image:
-        with torch.inference_mode():
-            stage(given, result)
-        return result_view
-
-    run()
-    return run
+def _raw(image: Image, judge: Truth) -> dict[str, Any]:
+    return _row("the picture itself", 0, image, image, judge, "")
 
 
-def _qualities(image: Image, psf: Image, truth: Image) -> list[float]:
-    """Return the PSNR after each iteration of scikit-image's algorithm, which has no callback of its own."""
-    convolve = require("scipy.signal", "bench", "pellucid bench").convolve
-    estimate, best = np.full(image.shape, 0.5, np.float32), -math.inf
-    qualities: list[float] = []
-    for _ in range(MOST_ITERATIONS):
-        estimate *= convolve(image / (convolve(estimate, psf, mode="same") + 1e-12), psf[::-1, ::-1], mode="same")
-        qualities.append(psnr_db(estimate, truth))
-        best = max(best, qualities[-1])
-        if qualities[-1] < best - TOLERANCE_DB:  # past the peak, noise only grows
-            break
-    return qualities
+def _timed(runs: dict[str, Callable[[], Image]], rounds: int) -> dict[str, float]:
+    """Return the median milliseconds of each; all have run before."""
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            if took[name] and took[name][0] > _SLOW_MS:
+                continue
+            for _ in range(2 if took[name] and took[name][0] < _SLOW_MS / 8 else 1):
+                before = now_ns()
+                run()
+                took[name].append((now_ns() - before) * 1e-6)
+    return {name: statistics.median(times) for name, times in took.items()}
+
+
+def _summary(
+    rows: dict[str, dict[str, Any]],
+    presets: list[Program],
+    tuned: dict[str, Tuned],
+    fewest: dict[str, list[Program]],
+) -> dict[str, Any]:
+    fair = [p.name for p in presets if p.conserves]
+    fastest: dict[str, str] = {}
+    within = {name: rows[f"{name}, within {TOLERANCE_DB} dB"] for name in tuned}
+    for name, row in within.items():
+        good = [p for p in fair if rows[p]["PSNR_dB"] >= row["PSNR_dB"]] + [p.name for p in fewest[name]]
+        if good:
+            fastest[name] = min(good, key=lambda p: float(rows[p]["ms"]))
+    scikit, reference = PEERS[0].name, rows["pellucid tuned"]
+    quickest = min(within, key=lambda name: float(within[name]["ms"]), default="")
+    best = max((rows[f"{name}, best"]["PSNR_dB"], name) for name in tuned) if tuned else (None, None)
+
+    def ratio(peer: str, ours: str | None) -> float | None:
+        return within[peer]["ms"] / rows[ours]["ms"] if peer in within and ours else None
+
+    return {
+        "ratio_to_scikit": ratio(scikit, fastest.get(scikit)),
+        "reached_by": fastest.get(scikit),
+        "ratio_tuned": ratio(scikit, "pellucid tuned"),
+        "fastest_peer": quickest or None,
+        "ratio_to_fastest_peer": ratio(quickest, fastest.get(quickest)),
+        "gain_dB": reference["PSNR_dB"] - best[0] if tuned else None,
+        "best_peer": best[1],
+        "flux_error_pellucid": max((rows[p]["flux_error"] for p in fair), key=abs),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }

@@ -26,7 +26,7 @@ THREADS = 2
 _MOST = 60
 """Iterations of Richardson-Lucy. In planes it peaks long before; in stacks it still rises, by 0.01 dB a step."""
 _MOST_WB = 24
-_ALPHAS = (0.01, 0.05, 0.1)
+_ALPHAS = (0.02, 0.05, 0.1, 0.2)
 _Z_PAD = 16
 _LADDER = (5, 10, 15, 20, 25, 30, 40, 50, 60)
 
