@@ -202,6 +202,10 @@ class Ledger:
         """Count something that was no frame of this run, such as a damaged message."""
         self.ignored[why] += 1
 
+    def note(self, text: str) -> None:
+        """Keep one line for the terminal and the report."""
+        self.notes.append(text)
+
     def finish(self, info: FrameInfo) -> None:
         """Take a frame whose slot is free again; one that was not taken in (state ``""``) has its row already."""
         if self.keep_rows and info.state:

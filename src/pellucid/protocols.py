@@ -258,6 +258,9 @@ class Account(Protocol):
     def ignore(self, why: str) -> None:
         """Something that was no frame of this run came in and was left alone."""
 
+    def note(self, text: str) -> None:
+        """Tell the user one line: in the terminal as soon as it comes, and in the report."""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -274,6 +277,8 @@ class Source(Protocol):
         the account (``"dropped"``, ``"ring"``). A source that is not live waits, and loses nothing.
     finished : bool
         No frame will come any more; true only after the last one was read.
+    ended : str, optional
+        Why it finished, where that was not its proper end; for the report.
 
     A source that can meet new streams during a run (a camera whose ROI changes, a channel nobody knew of) has
     two more members. ``fresh``, a list that lives as long as the source: it appends each new Stream, numbered on

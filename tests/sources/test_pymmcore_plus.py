@@ -421,7 +421,10 @@ def test_an_acquisition_that_breaks_off_leaves_a_whole_recording(mmc, how, tmp_p
             mmc.mda.run(times(50))
     whole(live, 5)
     assert image(tmp_path).shape[0] == 5
-    assert json.loads((tmp_path / "rec/report.json").read_text())["frames"]["produced"] == 5
+    report = json.loads((tmp_path / "rec/report.json").read_text())
+    assert report["frames"]["produced"] == 5
+    if how == "cancel":
+        assert report["ended"] == "the acquisition was cancelled"
 
 
 def test_leaving_by_an_error_ends_the_run_though_the_acquisition_waits(mmc, tmp_path):

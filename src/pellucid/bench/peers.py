@@ -39,6 +39,8 @@ class Tuned:
     ----------
     best, within
         Iterations of the best PSNR, and the fewest that come within 0.1 dB of it.
+    within_db
+        PSNR of the latter.
     run
         Restores the picture with so many iterations.
     settings
@@ -47,6 +49,7 @@ class Tuned:
 
     best: int
     within: int
+    within_db: float
     run: Callable[[int], Image]
     settings: str = ""
 
@@ -76,9 +79,10 @@ class _PastTheBest(Exception):
     """Ends another program's iteration from within."""
 
 
-def _chosen(qualities: dict[int, float]) -> tuple[int, int]:
+def _chosen(qualities: dict[int, float]) -> tuple[int, int, float]:
     best = max(qualities, key=lambda n: qualities[n])
-    return best, min(n for n, q in qualities.items() if q >= qualities[best] - TOLERANCE_DB)
+    within = min(n for n, q in qualities.items() if q >= qualities[best] - TOLERANCE_DB)
+    return best, within, qualities[within]
 
 
 @contextmanager

@@ -31,9 +31,9 @@ class Truth:
     """
 
     def __init__(self, truth: Image) -> None:
-        low, high = np.percentile(truth, (0.1, 99.9))
+        low, high = map(float, np.percentile(truth, (0.1, 99.9)))
         if high <= low:  # a few bright pixels in the dark
-            low, high = truth.min(), truth.max()
+            low, high = float(truth.min()), float(truth.max())
         if high <= low:
             raise ValueError("the truth is constant, so nothing can be measured against it")
         self._wanted = (truth.astype(np.float64) - low) / (high - low)
@@ -75,9 +75,9 @@ class Truth:
             )
         )
 
-    def frc_px(self, image: Image) -> float | None:
+    def frc_px(self, image: Image, threshold: float = 1 / 7) -> float:
         """Return the resolution by `frc_px` against the truth."""
-        return frc_px(image, self._wanted)
+        return frc_px(image, self._wanted, threshold)
 
 
 def psnr_db(image: Image, truth: Image) -> float:
@@ -96,10 +96,10 @@ def correlation(image: Image, other: Image) -> float:
     x, y = image.ravel().astype(np.float64), other.ravel().astype(np.float64)
     x -= x.mean()
     y -= y.mean()
-    return float(x @ y / max(np.sqrt((x @ x) * (y @ y)), 1e-300))
+    return float(x @ y) / max(float(np.sqrt((x @ x) * (y @ y))), 1e-300)
 
 
-def frc_px(image: Image, other: Image, threshold: float = 1 / 7) -> float | None:
+def frc_px(image: Image, other: Image, threshold: float = 1 / 7) -> float:
     """Return the period at which the Fourier ring correlation falls to the threshold.
 
     Tukey window of 0.25, means off; rings a frequency step wide, smoothed over three. In stacks the rings are those
@@ -107,8 +107,8 @@ def frc_px(image: Image, other: Image, threshold: float = 1 / 7) -> float | None
 
     Returns
     -------
-    float or None
-        In pixels; None where the curve stays above the threshold up to the finest detail that pixels hold, 2 px.
+    float
+        In pixels; 2 where the curve stays above the threshold up to the finest detail that pixels hold.
     """
     planes, others = image.reshape(-1, *image.shape[-2:]), other.reshape(-1, *image.shape[-2:])
     shape = planes.shape[-2:]
@@ -121,18 +121,19 @@ def frc_px(image: Image, other: Image, threshold: float = 1 / 7) -> float | None
     if shape[1] % 2 == 0:
         double[-1] = 1
     together, one, two = (np.zeros(int(ring.max()) + 1) for _ in range(3))
+
+    def summed(power: Image) -> Image:
+        return np.bincount(ring, (power * double).ravel(), together.size)
+
     for a, b in zip(planes, others, strict=True):
         fa, fb = (np.fft.rfft2((p - p.mean(dtype=np.float64)) * window) for p in (a, b))
-        for total, power in (
-            (together, fa.real * fb.real + fa.imag * fb.imag),
-            (one, fa.real**2 + fa.imag**2),
-            (two, fb.real**2 + fb.imag**2),
-        ):
-            total += np.bincount(ring, (power * double).ravel(), total.size)
+        together += summed(fa.real * fb.real + fa.imag * fb.imag)
+        one += summed(fa.real**2 + fa.imag**2)
+        two += summed(fb.real**2 + fb.imag**2)
     curve = (together / np.sqrt(one * two + 1e-300))[1 : side // 2]
     smooth = np.convolve(np.pad(curve, 1, mode="edge"), np.ones(3) / 3, "valid")
     below = np.flatnonzero(smooth < threshold)
-    return float(side / (below[0] + 1)) if below.size else None
+    return float(side / (below[0] + 1)) if below.size else 2.0
 
 
 def _tukey(n: int, alpha: float = 0.25) -> Image:

@@ -60,8 +60,8 @@ def draw(shape: tuple[int, ...], rng: np.random.Generator, *, shells: bool = Fal
         points.append(rng.uniform(0, shape, ndim) + surface)
         weights.append(np.full(len(surface), rng.uniform(0.2, 0.5)))
 
-    image = _placed(np.concatenate(points), np.concatenate(weights), shape)
-    kernel = np.ones((1,) * ndim)
+    image: Image = _placed(np.concatenate(points), np.concatenate(weights), shape)
+    kernel: Image = np.ones((1,) * ndim)
     for axis, sigma in enumerate((0.5, 0.7, 0.7)[-ndim:]):
         reach = int(4 * sigma + 0.5)
         line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -85,7 +85,7 @@ def _placed(at: Image, weight: Image, shape: tuple[int, ...]) -> Image:
     """Return an image in which each point's weight is shared out among the pixels around it."""
     corner = np.floor(at).astype(np.int64)
     part = at - corner
-    image = np.zeros(math.prod(shape))
+    image: Image = np.zeros(math.prod(shape))
     for step in np.ndindex(*(2,) * len(shape)):
         share = weight * np.prod(abs(1 - np.array(step) - part), axis=1)
         pixel = corner + step

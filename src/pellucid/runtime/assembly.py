@@ -180,3 +180,7 @@ class Listening:
     def ignore(self, why: str) -> None:
         """Pass on what was no frame."""
         self._account.ignore(why)
+
+    def note(self, text: str) -> None:
+        """Pass on a line for the user."""
+        self._account.note(text)

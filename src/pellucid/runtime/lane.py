@@ -194,9 +194,7 @@ class Lane:
     def _end_chain(self, why: str) -> None:
         if not self.raw_only:
             self.raw_only = why
-            self._ledger.notes.append(
-                f"stream {self.stream.index}: {why}. From here on it is raw only; recording goes on"
-            )
+            self._ledger.note(f"stream {self.stream.index}: {why}. From here on it is raw only; recording goes on")
 
     def drain(self, patience_s: float) -> list[str]:
         """Work off the chain; return what did not end. A frame that stands still in a stage ends raw only."""

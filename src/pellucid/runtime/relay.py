@@ -117,6 +117,8 @@ def _run(
         else:
             sender.commit(slot)
         sender.poll(0)
+        while sender.notes:
+            tell(sender.notes.pop(0))
         if connected != sender.connected:
             connected = sender.connected
             tell("session is back" if connected else "session is gone")

@@ -392,7 +392,7 @@ class Session:
         self.lanes[slot.stream.index].ring.release(slot)
 
     def _note(self, text: str) -> None:
-        self.ledger.notes.append(text)
+        self.ledger.note(text)
 
     def _sink_failed(self, name: str, error: BaseException) -> None:
         kind = "" if isinstance(error, PellucidError) else f"{type(error).__name__}: "
@@ -454,13 +454,14 @@ class Session:
             except Exception as error:
                 self._note(f"{name}: {error}")
                 self.error = self.error or RunError(f"{name} could not finish: {error}")
+        how = getattr(getattr(self.source, "source", self.source), "ended", "")
         self._close_source()
         if not ledger.complete:
             self._note("the camera's side went without its totals: frames after its last sign of life are unknown")
         self.report = make_report(
             ledger,
             {
-                "ended": self._ended or ("the source ended" if ledger.complete else "the sender vanished"),
+                "ended": self._ended or how or ("the source ended" if ledger.complete else "the sender vanished"),
                 "unit": self.settings.unit,
                 "streams": [lane.describe() for lane in self.lanes],
                 "config_sha256": self._facts.get("config_sha256", ""),

@@ -121,7 +121,7 @@ class WindowLink:
             rings = sender.extend([pictures.feed for pictures in new])
         except WireError as error:
             self._full = True
-            self._ledger.notes.append(f"window: it shows no stream that begins from here on: {error}; the run goes on")
+            self._ledger.note(f"window: it shows no stream that begins from here on: {error}; the run goes on")
             return
         for pictures, ring in zip(new, rings, strict=True):
             self._pictures.append(pictures)

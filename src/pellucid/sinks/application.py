@@ -235,7 +235,7 @@ class ApplicationDisplay:
 
     def _note(self, text: str) -> None:
         if self._ledger is not None:
-            self._ledger.notes.append(f"micromanager-display: {text}")
+            self._ledger.note(f"micromanager-display: {text}")
 
     # ---------------------------------------------------------------- the end
 

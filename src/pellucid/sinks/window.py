@@ -195,7 +195,7 @@ class Window:
                 self._link.close(0)  # its memory would stay as long as this side has it
                 why = self._process.complaint() if code else ""
                 what = "was closed" if code == 0 else f"ended with {code}{why and f' ({why})'}"
-                self._ledger.notes.append(f"window: it {what}; the run goes on")
+                self._ledger.note(f"window: it {what}; the run goes on")
                 return
 
     # ---------------------------------------------------------------- the end

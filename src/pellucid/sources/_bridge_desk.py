@@ -163,9 +163,7 @@ class Desk:
 
     def note(self, text: str) -> None:
         """Say something in the run's report and in the terminal."""
-        notes = getattr(self._account, "notes", None)
-        if notes is not None:
-            self.put(partial(notes.append, text))
+        self.put(partial(self._account.note, text))
 
     def end(self, complete: bool) -> None:
         """Tell the totals; nothing comes afterwards."""

@@ -117,6 +117,12 @@ class PymmcorePlus:
         return self._intake is not None and self._intake.listening.is_set()
 
     @property
+    def ended(self) -> str:
+        """How the acquisition ended, where it did not come to its end."""
+        how = self._intake.signals.ended if self._intake is not None else ""
+        return {"canceled": "the acquisition was cancelled", "errored": "the acquisition broke off"}.get(how, "")
+
+    @property
     def caught_up(self) -> bool:
         """An acquisition has ended, and none runs."""
         return self._intake is not None and self._intake.sequences > 0 and self._intake.calm is not False

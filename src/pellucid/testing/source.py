@@ -69,6 +69,7 @@ class Told:
         self.produced: int | None = None
         self.complete = True
         self.ignored: list[str] = []
+        self.notes: list[str] = []
 
     def missing(self, first: int, count: int, state: str, where: str, stream: int = -1) -> None:
         """Remember frames that did not arrive."""
@@ -86,6 +87,10 @@ class Told:
     def ignore(self, why: str) -> None:
         """Remember something that was no frame."""
         self.ignored.append(why)
+
+    def note(self, text: str) -> None:
+        """Remember a line for the user."""
+        self.notes.append(text)
 
     def numbers(self) -> list[int]:
         """Sequence numbers of all frames that did not arrive."""

@@ -35,6 +35,9 @@ class _Account:
     def ignore(self, why: str) -> None:
         """Leave a message alone that was none of ours."""
 
+    def note(self, text: str) -> None:
+        """Leave what is said to the user to the session."""
+
 
 class Newest:
     """Drains a receiver and keeps the newest of each plane until it is drawn.

@@ -80,6 +80,7 @@ class Link:
         self.produced = self.sent = self.dropped = 0
         self.acks: deque[tuple[int, int]] = deque(maxlen=1024)
         self.ignored: Counter[str] = Counter()
+        self.notes: list[str] = []
         self._curve, self._shared = curve, shared
         self._timeout_ns, self._heartbeat_ns = round(timeout_s * 1e9), round(heartbeat_s * 1e9)
         self._uid = secrets.token_hex(16)

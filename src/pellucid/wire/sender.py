@@ -291,6 +291,10 @@ class Sender(Link):
         """Count something that was no frame."""
         self.ignored[why] += 1
 
+    def note(self, text: str) -> None:
+        """Keep a line for whoever looks at this side's terminal."""
+        self.notes.append(text)
+
     # ----------------------------------------------------------------------------------------- end
 
     def close(self, timeout_s: float = 5.0) -> bool:
