@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-__all__ = ["markdown", "rich_table"]
+__all__ = ["markdown", "show"]
 
 Row = Mapping[str, Any]
 
 
-def rich_table(title: str, rows: Sequence[Row]) -> Table:
-    """Return a table with a line for each row; the columns are the keys of the first."""
+def show(console: Console, title: str, rows: Sequence[Row]) -> None:
+    """Print a table with a line for each row; the columns are the keys of the first."""
     table = Table(title=title, title_justify="left")
     for k, key in enumerate(rows[0]):
-        table.add_column(_heading(key), justify="right" if k else "left")
+        table.add_column(_heading(key), justify="right" if k else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    return table
+    if not console.is_terminal:  # a file has room
+        table.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table, crop=False)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -1,7 +1,7 @@
 """The iteration of a recipe on one grid; every decision is made, all lasting memory is here.
 
 **Pointwise work** goes through pieces that fit into a processor's own cache, so that all operations between two
-transforms read and write the memory once; on a GPU a piece is the whole.
+transforms read and write the memory once; see `pieces`.
 
 **Memory.** torch makes the result of a transform itself, and with ``out=`` copies it in addition, on the CPU as with
 CUDA; so the transforms here return theirs and all else works in place. Their sizes are always the same: torch's
@@ -12,21 +12,18 @@ back to the system and fetch them anew, which costs time (a tenth at 2048x2048) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from pellucid.deconvolution.grid import Grid
+from pellucid.deconvolution.pieces import Pieces
 from pellucid.deconvolution.recipe import Recipe
 from pellucid.deconvolution.variation import curvature
 from pellucid.optics import projectors
 from pellucid.optics.projectors import Image
 
 __all__ = ["Solver"]
-
-_PIECE = 1 << 16
-"""Numbers of a piece for each thread: four arrays of it are 1 MB."""
 
 
 class Solver:
@@ -70,7 +67,7 @@ class Solver:
                 self._factor = torch.zeros((), device=device)
         self._inside = grid.inside
         self.result = self._result[grid.inside]
-        self._piece = self._picture.numel() if device != "cpu" else _PIECE * torch.get_num_threads()
+        self._each = Pieces(device)
         self._tuned: tuple[float, float, float] | None = None
         self.iterations = 0.0
 
@@ -99,9 +96,12 @@ class Solver:
 
     def _write_wiener(self, kernel: torch.Tensor, alpha: float, smooth_px: float) -> None:
         """Fill `kernel` as `projectors.wiener` would."""
-        for k, h in zip(kernel.view(-1).split(self._piece), self._forward.view(-1).split(self._piece), strict=True):
+
+        def inverse(k: torch.Tensor, h: torch.Tensor) -> None:
             torch.conj_physical(h, out=k)
             k.div_(h.real.square().add_(h.imag.square()).add_(alpha))
+
+        self._each(inverse, kernel, self._forward)
         kernel.div_(kernel.view(-1)[0].real.clone())
         for axis, n in enumerate(self._shape if smooth_px else ()):
             last = axis == len(self._shape) - 1
@@ -168,10 +168,14 @@ class Solver:
             # The blur of a flat estimate of 1 is 1, so the first step's ratio is (y + c) / (1 + c): linear in y.
             change = self._filtered(self._picture, self._first)
             self._other.fill_(1.0)
-            for e, g in self._pieces(estimate, change):
+            lowest, highest = max(recipe.start_lowest, recipe.floor), recipe.start_highest
+
+            def begin(e: torch.Tensor, g: torch.Tensor) -> None:
                 if recipe.noise_constant:
                     g.add_(constant).div_(1 + constant)
-                torch.clamp(g, max(recipe.start_lowest, recipe.floor), recipe.start_highest, out=e)
+                torch.clamp(g, lowest, highest, out=e)
+
+            self._each(begin, estimate, change)
             if recipe.acceleration == "biggs-andrews":
                 self._last_step.zero_()
             return 1
@@ -189,7 +193,8 @@ class Solver:
             before.copy_(estimate)
         elif recipe.acceleration == "momentum":
             halves = recipe.momentum == 0.75
-            for e, b in self._pieces(estimate, before):
+
+            def go_on(e: torch.Tensor, b: torch.Tensor) -> None:
                 torch.div(e, b, out=b).clamp_(1 / recipe.most, recipe.most)
                 if halves:  # two roots cost a third of a power
                     b.sqrt_()
@@ -197,18 +202,22 @@ class Solver:
                 else:
                     b.pow_(recipe.momentum)
                 b.mul_(e).clamp_(min=recipe.floor)
+
+            self._each(go_on, estimate, before)
         elif first:
             before.copy_(estimate)
         else:
-            for e, b in self._pieces(estimate, before):
-                torch.lerp(e, b, -self._factor, out=b).clamp_(min=recipe.floor)
+            torch.lerp(estimate, before, -self._factor, out=before).clamp_(min=recipe.floor)
 
     def _divide(self, blurred: torch.Tensor, constant: torch.Tensor | float) -> None:
         floor, added = self._recipe.floor, bool(self._recipe.noise_constant)
-        for y, b in self._pieces(self._picture, blurred):
+
+        def divide(y: torch.Tensor, b: torch.Tensor) -> None:
             if added:
                 b.add_(constant)
             torch.div(y, b.clamp_(min=floor), out=b)
+
+        self._each(divide, self._picture, blurred)
 
     def _step(self, point: torch.Tensor, change: torch.Tensor) -> None:
         """Turn `point` into the new estimate."""
@@ -216,34 +225,29 @@ class Solver:
         if recipe.tv:
             change.div_(torch.sub(1.0, curvature(point), alpha=recipe.tv).clamp_(min=0.1))
         if recipe.acceleration == "biggs-andrews":
-            over, under = torch.zeros_like(self._factor), torch.zeros_like(self._factor)
-            for v, g, last in self._pieces(point, change, self._last_step):
-                g.clamp_(recipe.lowest, recipe.highest).mul_(v).clamp_(min=recipe.floor)  # the new estimate
-                torch.sub(g, v, out=v)  # its step
-                over += torch.dot(v, last)
-                under += torch.dot(last, last)
-                last.copy_(v)
-                v.copy_(g)
+            last = self._last_step
+            change.clamp_(recipe.lowest, recipe.highest).mul_(point).clamp_(min=recipe.floor)  # the new estimate
+            torch.sub(change, point, out=point)  # its step
+            over, under = (torch.dot(a.view(-1), last.view(-1)) for a in (point, last))
             torch.div(over, under.clamp_(min=1e-20), out=self._factor).clamp_(0.0, 1.0)
-        else:
-            for v, g in self._pieces(point, change):
-                v.mul_(g.clamp_(recipe.lowest, recipe.highest)).clamp_(min=recipe.floor)
+            last.copy_(point)
+            point.copy_(change)
+            return
+
+        def step(v: torch.Tensor, g: torch.Tensor) -> None:
+            v.mul_(g.clamp_(recipe.lowest, recipe.highest)).clamp_(min=recipe.floor)
+
+        self._each(step, point, change)
 
     def _residual(self, blurred: torch.Tensor, constant: torch.Tensor | float) -> float:
-        total = 0.0
-        for y, b in self._pieces(self._picture, blurred):
-            rest = torch.sub(y, b)
-            if self._recipe.noise_constant:
-                rest.sub_(constant)
-            total += float(torch.dot(rest, rest))
-        return math.sqrt(total)
+        rest = torch.sub(self._picture, blurred)
+        if self._recipe.noise_constant:
+            rest.sub_(constant)
+        return math.sqrt(float(torch.dot(rest.view(-1), rest.view(-1))))
 
     def _filtered(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         back: torch.Tensor = torch.fft.irfftn(torch.fft.rfftn(image).mul_(kernel), s=self._shape)
         return back
-
-    def _pieces(self, *arrays: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-        return zip(*(a.view(-1).split(self._piece) for a in arrays), strict=True)
 
 
 def fitting(psf: Image, shape: tuple[int, ...]) -> Image:

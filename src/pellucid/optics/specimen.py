@@ -76,9 +76,9 @@ def _shell(radius: float, ndim: int) -> Image:
         return radius * np.stack([np.sin(angle), np.cos(angle)], 1)
     count = math.ceil(4 * np.pi * radius**2)
     height = 1 - (2 * np.arange(count) + 1) / count
-    angle = np.arange(count) * np.pi * (3 - math.sqrt(5))  # the golden angle: a spiral without seams
+    turn = np.arange(count) * np.pi * (3 - math.sqrt(5))  # the golden angle: a spiral without seams
     wide = np.sqrt(1 - height**2)
-    return radius * np.stack([_FLATTER * height, wide * np.sin(angle), wide * np.cos(angle)], 1)
+    return radius * np.stack([_FLATTER * height, wide * np.sin(turn), wide * np.cos(turn)], 1)
 
 
 def _placed(at: Image, weight: Image, shape: tuple[int, ...]) -> Image:
