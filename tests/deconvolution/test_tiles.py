@@ -80,12 +80,13 @@ def test_where_nothing_fits_it_is_said():
 
 
 MEASURE = """
+from dataclasses import replace
 import sys, resource, numpy as np, torch
 from pellucid.deconvolution import Deconvolver, Recipe
 from pellucid.deconvolution.memory import peak_bytes
 torch.set_num_threads(1)
 shape, method = tuple(map(int, sys.argv[1].split("x"))), sys.argv[2]
-recipe = Recipe.of(method, len(shape))
+recipe = replace(Recipe.of(method, len(shape)), iterations=2)
 psf = np.zeros((9,) * len(shape)); psf[(4,) * len(shape)] = 1; psf += 0.01; psf /= psf.sum()
 def work(shape):
     given = torch.from_numpy(np.random.default_rng(0).poisson(20, shape).astype(np.uint16))
