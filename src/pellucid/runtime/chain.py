@@ -14,6 +14,8 @@ It is computed where the pixels are and comes down with them, so that looking fo
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -189,6 +191,7 @@ class Chain:
                     break
             for _, _, result in self._steps[0]:
                 result.zero_()
+        _give_back()
 
     def submit(self, slot: Slot) -> None:
         """Hot: start the chain on a slot. On a CPU it is done when this returns.
@@ -263,6 +266,12 @@ class Chain:
         self._graph = None
         for stage in self._stages:
             stage.close()
+
+
+def _give_back() -> None:
+    """Return to the system what was freed; glibc keeps it for this thread, and another one runs the chain."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # other systems have nothing of the kind
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _look(stage: Stage, result: torch.Tensor, total: torch.Tensor) -> None:
