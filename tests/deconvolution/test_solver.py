@@ -189,3 +189,51 @@ def test_twice_the_counts_give_twice_the_result(plane, stack, factor, method, nd
     one = restore(image, psf, Recipe.of(method, ndim))
     more = restore(image * np.float32(factor), psf, Recipe.of(method, ndim))
     np.testing.assert_allclose(more / factor, one, atol=1e-3 * one.max())
+
+
+# What real pictures have
+
+
+def bead_on_haze(seed=0):
+    """Simulated: a bright bead on a hazy ground; the counts of the bead alone are 10,000."""
+    psf = Gaussian(fwhm_px=3).sample(None, "psf")
+    truth = np.full((128, 128), 50.0)
+    truth[64, 64] += 10_000
+    mean = np.maximum(filtered(truth, projectors.otf(psf, truth.shape)), 0)
+    y, x = np.mgrid[:128, :128]
+    return np.random.default_rng(seed).poisson(mean).astype(np.float32), psf, np.hypot(y - 64, x - 64) <= 8
+
+
+@pytest.mark.parametrize("preset", ["tuned", "fast"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bright_bead_on_haze_stays_a_bead_with_its_light(method, preset):
+    image, psf, near = bead_on_haze()
+    result = restore(image, psf, Recipe.of(method, 2, preset))
+    assert result.argmax() == 64 * 128 + 64
+    assert result.max() > image.max()
+    assert result[near].sum() - result[~near].mean() * near.sum() == pytest.approx(10_000, rel=0.2)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "wiener"])
+@pytest.mark.parametrize(("photons", "read_noise"), [(100, 2), (20, 2), (10, 5)])
+def test_noise_below_the_background_is_no_light(method, photons, read_noise):
+    rng = np.random.default_rng(4)
+    psf = Gaussian(fwhm_px=3).sample(None, "psf")
+    truth = np.maximum(filtered(specimen.draw((192, 192), rng), projectors.otf(psf, (192, 192))), 0)
+    light = rng.poisson(truth * (photons / truth.max()))
+    counts = np.round(light + 100 + rng.normal(0, read_noise, light.shape)).astype(np.uint16)
+    result = restore(counts, psf, Recipe.of(method, 2), background=100)
+    assert result.sum(dtype=float) == pytest.approx(counts.sum(dtype=float) - 100 * counts.size, rel=0.01)
+
+
+@pytest.mark.parametrize("at", [(40, 40), (80, 97)])
+def test_a_hot_pixel_does_not_spoil_the_rest(plane, at):
+    image, truth = plane
+    psf = specimen.thin_psf(33)
+    hot = image.copy()
+    hot[at] = 65535
+    far = np.ones(image.shape, bool)
+    far[max(0, at[0] - 24) : at[0] + 25, max(0, at[1] - 24) : at[1] + 25] = False
+    good = restore(image, psf, Recipe.of("wiener-butterworth", 2))
+    bad = restore(hot, psf, Recipe.of("wiener-butterworth", 2))
+    assert psnr_db(bad[far], truth[far]) > psnr_db(good[far], truth[far]) - 1.5

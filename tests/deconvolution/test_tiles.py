@@ -89,7 +89,7 @@ shape, method = tuple(map(int, sys.argv[1].split("x"))), sys.argv[2]
 recipe = replace(Recipe.of(method, len(shape)), iterations=2)
 psf = np.zeros((9,) * len(shape)); psf[(4,) * len(shape)] = 1; psf += 0.01; psf /= psf.sum()
 def work(shape):
-    given = torch.from_numpy(np.random.default_rng(0).poisson(20, shape).astype(np.uint16))
+    given = torch.from_numpy(np.random.default_rng(0).integers(0, 40, shape, np.uint16))
     result = torch.ones(shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     deconvolver = Deconvolver(shape, "uint16", psf, recipe, "cpu")

@@ -220,11 +220,6 @@ def test_every_type_gives_the_same(dtype):
     np.testing.assert_allclose(restore(counts.astype(dtype)), restore(counts.astype("float32")), rtol=1e-4, atol=1e-3)
 
 
-def test_what_is_negative_counts_as_dark():
-    image = np.random.default_rng(6).normal(5, 20, (48, 56)).astype(np.float32)
-    np.testing.assert_allclose(restore(image), restore(np.maximum(image, 0)), atol=1e-4)
-
-
 def test_repeats_to_the_last_bit(seen):
     stage, result = opened(seen[0].shape)
     image = torch.from_numpy(seen[0])

@@ -31,7 +31,7 @@ def peak_bytes(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output
     """Return the most memory that a deconvolver of `shape` in tiles takes beside the picture and its result."""
     voxels = prod(Grid(tile, recipe.pads).shape)
     lasting = 3 if recipe.is_linear else 5
-    lasting += (recipe.acceleration == "biggs-andrews") + (recipe.start_by_noise > 0)
+    lasting += recipe.acceleration == "biggs-andrews"
     passing = max(3, len(shape) + 4) if recipe.tv else 3
     if device != "cpu":
         passing += 1  # cuFFT's own room

@@ -24,6 +24,8 @@ _LEAST_PASSED = 0.05
 _BANDS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.1)
 """Of ``|H|``."""
 _LEAST_IN_BAND = 50
+_FEW, _OUTLIER = 0.001, 2.0
+"""Pixels above twice the level that so few reach count as that level."""
 
 
 class NoiseGauge:
@@ -65,6 +67,7 @@ class NoiseGauge:
         dark = np.flatnonzero(passed <= np.quantile(passed, _LEAST_PASSED))
         self._taper = torch.from_numpy(np.asarray(taper, np.float32)).to(device)
         self._dark = torch.from_numpy(dark).to(device)
+        self._few = max(1, int(_FEW * taper.size))
         self._mean_unit = 1 / float((taper**2).sum())
         self._unit = self._mean_unit / math.log(2)
         self._bands: list[tuple[torch.Tensor, float]] = []
@@ -90,21 +93,26 @@ class NoiseGauge:
         a band of like ``|H|``, in the poorest of the bands that the lens passes to more than a tenth. The former
         says how much there is to see, the latter how far the blur can be undone.
         """
-        noise = power = level = torch.zeros((), device=self._taper.device)
-        bands = [torch.zeros_like(noise) for _ in self._bands]
+        power = level = torch.zeros((), device=self._taper.device)
+        floors = []
+        bands = [torch.zeros_like(power) for _ in self._bands]
         for window in windows:
+            # A hot pixel or a cosmic ray is white as noise is, and would be all of it.
+            window = window.clamp(max=_OUTLIER * window.view(-1).topk(self._few).values[-1].clamp(min=0))  # noqa: PLW2901
             mean = window.mean()
             spectrum = torch.fft.rfftn((window - mean).mul_(self._taper)).reshape(-1)
             spectrum = spectrum.real.square().add_(spectrum.imag.square())
-            noise = noise + spectrum[self._dark].median()
+            floors.append(spectrum[self._dark].median())
             for i, (at, _) in enumerate(self._bands):
                 bands[i] = bands[i] + spectrum[at].mean()
             power = power + window.square().mean()
             level = level + mean
         count = len(windows)
-        variance = noise * (self._unit / count)
+        variance = torch.stack(floors).median() * self._unit
         if not self._wants_clarity:
             return variance, 0.0
+        if not math.isfinite(float(variance)):
+            return variance, math.nan
         floor = max(float(variance), 1e-12)
         if not self._bands:
             light = float((power / count - (level / count).square() - variance).clamp_(min=0))

@@ -51,11 +51,9 @@ class Recipe:
         ``1 / most`` and `most`.
     alpha, beta, order, epsilon, resolution_px, smooth_px
         Of the back projector: see `pellucid.optics.projectors`.
-    alpha_by_noise, start_by_noise
-        For `order` 0: alpha is this times the noise, one over the clarity, from `alpha` to 0.5; `start_by_noise`
-        likewise for the first step, from 2e-4. 0: `alpha`, whatever the noise.
     smooth_from
-        Noise below which nothing is smoothed, in full by `smooth_px` at ten times as much; 0: always in full.
+        For `order` 0: noise (one over the clarity) below which nothing is smoothed, in full by `smooth_px` at ten times
+        as much; 0: always in full.
     noise_constant, lowest, highest, tv
         See the module.
     floor
@@ -83,8 +81,6 @@ class Recipe:
     epsilon: Literal["theory", "authors"] = "theory"
     resolution_px: float | None = None
     smooth_px: float = 0.0
-    alpha_by_noise: float = 0.0
-    start_by_noise: float = 0.0
     smooth_from: float = 0.0
     noise_constant: float = 0.0
     lowest: float = 0.0
@@ -104,7 +100,7 @@ class Recipe:
     @property
     def follows_noise(self) -> bool:
         """The back projector depends on the picture."""
-        return self.alpha_by_noise > 0 or self.start_by_noise > 0 or (self.smooth_from > 0 and self.smooth_px > 0)
+        return self.smooth_from > 0 and self.smooth_px > 0
 
     @property
     def is_linear(self) -> bool:
@@ -125,8 +121,8 @@ class Recipe:
     def of(cls, method: Method, ndim: int, preset: Preset = "tuned") -> Recipe:
         """Return the measured recipe of a method for planes (`ndim` 2) or stacks (3).
 
-        ``"tuned"``: the best picture; ``"fast"``: two iterations; ``"published"``: as its authors have it, with the
-        light that it gains.
+        ``"tuned"``: the best picture; ``"fast"``: three iterations, in stacks half as many; ``"published"``: as its
+        authors have it, with the light that it gains.
         """
         pads, fades = ((8, 8), False) if ndim == 2 else ((16, 16, 16), True)
         if method == "wiener":
@@ -141,7 +137,7 @@ class Recipe:
             factor, power, least, most = measured.auto
             return cls(
                 method=method,
-                iterations=None if preset == "tuned" else round(2 * slower),
+                iterations=None if preset == "tuned" else round(3 * slower),
                 auto=(factor * slower, power, least, most * slower),
                 clarity=measured.clarity,
                 acceleration="momentum",
@@ -166,19 +162,20 @@ class Recipe:
         return recipe
 
 
+# From a flat start the first step would be gone on with as if it had been a change: a bright bead on haze becomes a
+# ring.
 _PLANES = Recipe(
     method="wiener-butterworth",
     iterations=None,
     auto=(2.6, 0.21, 2, 8),
-    start_lowest=0.02,
-    start_highest=10,
+    start="blurred",
     acceleration="momentum",
-    alpha=0.01,
+    alpha=0.02,
     noise_constant=1.5,
     lowest=0.02,
     highest=10,
 )
-_FAST_PLANES = replace(_PLANES, alpha=0.02, order=5, iterations=2)
+_FAST_PLANES = replace(_PLANES, iterations=3)
 # Far from the limit of the Wiener filter, and without the Butterworth filter: what undoes more of the blur in a step
 # draws stripes where the PSF is not quite the microscope's.
 _STACKS = Recipe(
@@ -200,6 +197,4 @@ _STACKS = Recipe(
     pads=(16, 16, 16),
     fades=True,
 )
-_FAST_STACKS = replace(
-    _STACKS, alpha=0.02, alpha_by_noise=400, start_by_noise=60, smooth_px=0.0, acceleration="none", iterations=4
-)
+_FAST_STACKS = replace(_STACKS, auto=(1.04, 0.219, 3, 14))

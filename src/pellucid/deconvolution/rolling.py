@@ -56,7 +56,10 @@ class Rolling:
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
         """Hot: put the plane `given` into the volume, restore that, fill `result` with the plane."""
         volume, z, seen = self._volume, self._z, self._seen
-        volume[z].copy_(given)
+        if given.is_floating_point():  # a bad pixel stays what it was: it would spoil all planes until z comes again
+            torch.where(given.isfinite(), given, volume[z], out=volume[z])
+        else:
+            volume[z].copy_(given)
         seen.add(z)
         if len(seen) < volume.shape[0]:
             for other in set(range(volume.shape[0])) - seen:

@@ -54,7 +54,6 @@ class Solver:
         # Tensors made under inference_mode could not be written to outside of it.
         with torch.inference_mode(False):
             self._back = torch.from_numpy(_back_projector(psf, grid.shape, recipe)).to(device)
-            self._first = torch.zeros_like(self._back) if recipe.start_by_noise else self._back
             self._picture = self._zeros(device)
             self.frame = self._picture[grid.inside]
             self._borders = grid.borders(self._picture, fades=recipe.fades)
@@ -68,7 +67,7 @@ class Solver:
         self._inside = grid.inside
         self.result = self._result[grid.inside]
         self._each = Pieces(device)
-        self._tuned: tuple[float, float, float] | None = None
+        self._smooth_px = recipe.smooth_px
         self.iterations = 0.0
 
     def tune(self, clarity: float) -> None:
@@ -79,20 +78,10 @@ class Solver:
         """
         recipe = self._recipe
         noise = 1 / max(clarity, 1e-12)
-
-        def alpha(by_noise: float, least: float) -> float:
-            wanted = min(max(by_noise * noise, least), 0.5)
-            return 1.1 ** round(math.log(wanted, 1.1)) if by_noise else recipe.alpha
-
-        smooth_px = recipe.smooth_px
-        if recipe.smooth_from:
-            smooth_px *= round(10 * min(max(math.log10(noise / recipe.smooth_from), 0.0), 1.0)) / 10
-        wanted = alpha(recipe.alpha_by_noise, recipe.alpha), alpha(recipe.start_by_noise, 2e-4), smooth_px
-        if wanted != self._tuned:
-            self._tuned = wanted
-            self._write_wiener(self._back, wanted[0], smooth_px)
-            if recipe.start_by_noise:
-                self._write_wiener(self._first, wanted[1], smooth_px)
+        smooth_px = recipe.smooth_px * round(10 * min(max(math.log10(noise / recipe.smooth_from), 0.0), 1.0)) / 10
+        if smooth_px != self._smooth_px:
+            self._smooth_px = smooth_px
+            self._write_wiener(self._back, recipe.alpha, smooth_px)
 
     def _write_wiener(self, kernel: torch.Tensor, alpha: float, smooth_px: float) -> None:
         """Fill `kernel` as `projectors.wiener` would."""
@@ -135,6 +124,7 @@ class Solver:
         done = self._begin(constant)
         if recipe.noise_constant:
             self._picture.add_(constant)
+        self._picture.clamp_(min=0)
         estimate, before = self._result, self._other
         residual = math.inf
         for k in range(done, steps):
@@ -166,7 +156,7 @@ class Solver:
         recipe, estimate = self._recipe, self._result
         if recipe.start == "flat":
             # The blur of a flat estimate of 1 is 1, so the first step's ratio is (y + c) / (1 + c): linear in y.
-            change = self._filtered(self._picture, self._first)
+            change = self._filtered(self._picture, self._back)
             self._other.fill_(1.0)
             lowest, highest = max(recipe.start_lowest, recipe.floor), recipe.start_highest
 

@@ -40,7 +40,7 @@ class Deconvolver:
     recipe
     device
     background
-        Counts without light, taken off each pixel; what is then below 0 becomes 0.
+        Counts without light, taken off each pixel. What is then below 0 is noise and counts as such.
     conserve
         The result's sum is made that of the picture without its background.
     output
@@ -83,10 +83,8 @@ class Deconvolver:
             # Grey values of tiles cannot be rounded before the sum of all is known.
             many = len(self._tiles) > 1
             self._whole = torch.zeros(shape, device=device) if many and output == "uint16" else None
-        kind = np.dtype(dtype).kind
         self._background = background
-        self._cuts = kind != "u" or background > 0
-        self._may_be_nan = kind == "f"
+        self._may_be_nan = np.dtype(dtype).kind == "f"
         self._conserve, self._rounds, self._scale = conserve, output == "uint16", scale
         self._pixels = float(np.prod(shape))
         self.iterations = 0.0
@@ -94,21 +92,18 @@ class Deconvolver:
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
         """Hot: fill `result` from `given`; the caller owns both."""
         solver, tiles = self._solver, self._tiles
-        total = self._total(given)
-        mean = (total / self._pixels).clamp_(min=1e-30)  # a black picture has a mean of 0
-        per_count = mean.reciprocal()
+        total = self._total(given).clamp_(min=0)
+        mean = total / self._pixels
+        per_count = torch.where(mean > 0, mean.reciprocal(), 0.0)  # a black picture stays one
         constant, iterations = self._decide(given, per_count)
         many = len(tiles) > 1
         target = result if not self._rounds else self._whole
         light = torch.zeros_like(self.light)
-        cuts = self._rounds and self._recipe.is_linear  # grey values have no sign
         for tile in tiles:
             if many:
                 self._load(given, tile.window)
             solver.frame.mul_(per_count)
             restored = solver(constant, iterations)[tile.within]
-            if cuts:
-                restored.clamp_(min=0)
             light += restored.sum()
             if many:
                 assert target is not None
@@ -144,10 +139,10 @@ class Deconvolver:
     def _load(self, given: torch.Tensor, window: tuple[slice, ...]) -> None:
         frame = self._solver.frame
         frame.copy_(given[window])
+        # Noise below the background stays negative here: cut pixel by pixel it would be light that was never there,
+        # as much as the specimen's where that is dim.
         if self._background:
             frame.sub_(self._background)
-        if self._cuts:
-            frame.clamp_(min=0)
 
     def _decide(self, given: torch.Tensor, per_count: torch.Tensor) -> tuple[torch.Tensor | float, float]:
         """Return the constant and the number of iterations for this picture."""
@@ -159,8 +154,6 @@ class Deconvolver:
             window = given[at].to(torch.float32, copy=True)
             if self._background:
                 window.sub_(self._background)
-            if self._cuts:
-                window.clamp_(min=0)
             windows.append(window.mul_(per_count))
         noise, clarity = self._gauge(windows)
         if recipe.follows_noise:

@@ -40,6 +40,13 @@ _OF_RECIPE = (
     "smooth_px",
     "tv",
 )
+_STEPS = ("iterations", "stop_change", "start", "acceleration", "tv")
+_KEYS_OF: dict[str, tuple[str, ...]] = {
+    "wiener": ("alpha", "smooth_px"),
+    "richardson-lucy": _STEPS,
+    "gaussian": (*_STEPS, "resolution_px"),
+    "butterworth": (*_STEPS, "resolution_px", "beta", "order"),
+}
 
 
 @dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
@@ -60,13 +67,13 @@ class Deconvolve:
         below zero where noise has it so.
     preset
         Where the other keys come from that are not given: ``"tuned"``, measured on noisy specimens of known truth;
-        ``"fast"``, two steps; ``"published"``, as in the papers, for comparisons.
+        ``"fast"``, three steps, in stacks half as many; ``"published"``, as in the papers, for comparisons.
     iterations
         ``"auto"``: by the noise of each picture; a number makes all the same, and can be captured in a CUDA graph.
     stop_change
         End sooner, where the residual changes by less than this part of itself in a step; 0: never.
     background
-        Camera counts without light, subtracted from each pixel; what is then below 0 becomes 0.
+        Camera counts without light, subtracted from each pixel. What is then below 0 is noise and counts as such.
     start, acceleration, alpha, beta, order, epsilon, resolution_px, smooth_px, tv
         See `pellucid.deconvolution.recipe.Recipe`; None: as the preset has it. ``tv = 0.002`` asks for few edges.
     photometry
@@ -108,7 +115,7 @@ class Deconvolve:
     epsilon: Literal["theory", "authors"] | None = None
     resolution_px: Annotated[float, Field(ge=2)] | None = None
     smooth_px: Annotated[float, Field(ge=0, le=100)] | None = None
-    tv: Annotated[float, Field(ge=0, le=0.2)] | None = None
+    tv: Annotated[float, Field(ge=0, le=0.1)] | None = None
     photometry: Literal["conserve", "as-published"] | None = None
     rolling: bool = False
     memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -134,19 +141,13 @@ class Deconvolve:
         """
         recipe = Recipe.of(self.method, ndim, self.preset)
         given = {key: getattr(self, key) for key in _OF_RECIPE if getattr(self, key) is not None}
-        if self.method == "wiener":
-            for key in ("iterations", "stop_change", "start", "acceleration", "tv"):
-                if given.get(key) not in (None, 0, "auto"):
-                    raise StageError(
-                        f'{WHERE}: {key} = {given[key]!r} with method = "wiener", which has no steps; leave it out'
-                    )
+        for key, value in given.items():
+            if key not in _KEYS_OF.get(self.method, _OF_RECIPE) and value not in (0, "auto"):
+                raise StageError(f'{WHERE}: {key} = {value!r} means nothing to method = "{self.method}"; leave it out')
         if given.get("iterations") == "auto":
             given["iterations"] = None
-        # What is given is meant for every picture.
-        if "smooth_px" in given:
-            given["smooth_from"] = 0.0
-        if "alpha" in given or given.get("order"):
-            given |= {"alpha_by_noise": 0.0, "start_by_noise": 0.0, "smooth_from": 0.0}
+        if "smooth_px" in given or "alpha" in given or given.get("order"):
+            given["smooth_from"] = 0.0  # what is given is meant for every picture
         return replace(recipe, **given)
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
@@ -164,6 +165,9 @@ class Deconvolve:
         shape = given.shape[-2:] if planes == 1 else (planes, *given.shape[-2:])
         recipe = self.recipe(len(shape))
         psf = self._sample(stream, shape, recipe)
+        if recipe.is_linear:  # reaches far where it is not cut off by what must be positive, and costs little
+            pads = tuple(max(pad, n // 2) for pad, n in zip(recipe.pads, psf.shape, strict=True))
+            recipe = replace(recipe, pads=pads)
         tile, overlap = self._tile(shape, given.dtype, psf, recipe, device)
         deconvolver = Deconvolver(
             shape,
@@ -256,6 +260,11 @@ class Deconvolve:
             raise StageError(
                 f"{WHERE}: {'x'.join(map(str, shape))} does not fit into {allowed / 1e9:.2g} GB even in small tiles."
                 " Give memory_gb a larger number, or a PSF with a smaller size_px"
+            )
+        if recipe.stop_change and tile != shape:
+            raise StageError(
+                f"{WHERE}: stop_change = {recipe.stop_change:g} would end each tile at another step, and this picture"
+                " needs tiles. Give iterations instead, or a larger memory_gb"
             )
         self.needed_bytes = peak_bytes(shape, tile, recipe, self.output, device)
         return (None, None) if tile == shape else (tile, overlap)
