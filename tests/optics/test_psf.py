@@ -253,6 +253,7 @@ BAD = {
     "one number": (np.ones((1, 1)), "(y, x) of at least 3x3"),
     "zeros": (np.zeros((9, 9)), "only zeros", "0 or more and some are not 0"),
     "negative": (np.full((9, 9), -1.0), "nothing above 0"),
+    "corner": (np.fft.ifftshift(gaussian()), "in a corner", "np.fft.fftshift(psf)"),
     "flat": (np.full((9, 9), 7), "is flat", "with the bead inside"),
     "saturated": (np.minimum(gaussian() * 9000, 4095).astype("uint16"), "saturated", "4095", "less light"),
     "complex": (np.ones((9, 9), complex), "complex128", "uint16 or float32"),

@@ -68,7 +68,17 @@ def checked(image: Image, given: str) -> Image:
             f"{given}: {count} pixels have the largest value that the camera can give, {image.max()}: the bead is"
             " saturated, and its peak is lost. Take it again with less light or a shorter exposure"
         )
+    if _in_corner(image):
+        raise StageError(
+            f"{given}: its peak lies in a corner, as transforms have it; a PSF has it in the middle. Save"
+            " np.fft.fftshift(psf)"
+        )
     return image.astype(np.float64)
+
+
+def _in_corner(image: Image) -> bool:
+    peak = peak_pixel(image)
+    return all(n >= 9 and min(p, n - 1 - p) <= 1 for p, n in zip(peak, image.shape, strict=True))
 
 
 def saturated(image: Image) -> int:
