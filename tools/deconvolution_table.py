@@ -32,7 +32,7 @@ from pellucid.metrics import now_ns
 from pellucid.optics.psf import Gaussian, Measured
 
 Image = np.ndarray[Any, Any]
-ROUNDS = 3
+ROUNDS = 2
 
 
 def stacks(data: Path) -> Iterator[tuple[str, Image, Image, Image | None]]:

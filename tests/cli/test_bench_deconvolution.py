@@ -27,7 +27,7 @@ def seen() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    monkeypatch.setattr(peers, "_MOST", 12)
+    monkeypatch.setattr(peers, "_MOST", {2: 12, 3: 12})
     monkeypatch.setattr(peers, "_MOST_WB", 4)
 
 
