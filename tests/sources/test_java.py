@@ -818,13 +818,27 @@ def test_a_core_without_a_camera(server):
         Run(server.port)
 
 
+@pytest.fixture
+def in_turn(server, monkeypatch):
+    """A lock held while the server answers: MMCore aborts where devices go as another thread asks for a preset."""
+    turn, invoke = threading.Lock(), server.remote.invoke
+
+    def one(*call):
+        with turn:
+            return invoke(*call)
+
+    monkeypatch.setattr(server.remote, "invoke", one)
+    return turn
+
+
 @pytest.mark.parametrize("mode", ["look", "every-frame"])
-def test_a_camera_that_goes_ends_the_run_in_words(server, mode):
+def test_a_camera_that_goes_ends_the_run_in_words(server, in_turn, mode):
     server.set_live(True)
     with Run(server.port, mode).start() as run:
         run.take(3)
         server.set_live(False)
-        server.core.unloadAllDevices()
+        with in_turn:
+            server.core.unloadAllDevices()
         with pytest.raises(SourceError, match="camera Camera is gone"):
             run.take()
         run.explained()
@@ -1062,7 +1076,7 @@ def test_a_session_records_through_a_change_of_roi(server, tmp_path):
     assert sum(a.shape[0] for a in raw) == frames["recorded"]
 
 
-def test_a_session_ends_in_words_when_the_camera_goes(server, tmp_path):
+def test_a_session_ends_in_words_when_the_camera_goes(server, in_turn, tmp_path):
     server.set_live(True)
     config = {
         "source": {"kind": "micromanager-java", "port": server.port},
@@ -1074,7 +1088,8 @@ def test_a_session_ends_in_words_when_the_camera_goes(server, tmp_path):
         for i, _ in enumerate(session):
             if i == 3:
                 server.set_live(False)
-                server.core.unloadAllDevices()
+                with in_turn:
+                    server.core.unloadAllDevices()
 
     with session, pytest.raises(RunError, match="camera Camera is gone"):
         iterate()

@@ -77,8 +77,13 @@ def checked(image: Image, given: str) -> Image:
 
 
 def _in_corner(image: Image) -> bool:
+    """Return whether the peak lies in a corner and its light goes on in the opposite ones."""
     peak = peak_pixel(image)
-    return all(n >= 9 and min(p, n - 1 - p) <= 1 for p, n in zip(peak, image.shape, strict=True))
+    if not all(n >= 9 and min(p, n - 1 - p) <= 1 for p, n in zip(peak, image.shape, strict=True)):
+        return False
+    below = float(np.median(image))
+    across = (slice(None, 2) if p > n // 2 else slice(-2, None) for p, n in zip(peak, image.shape, strict=True))
+    return bool(image[tuple(across)].max() - below > 0.2 * (image.max() - below))
 
 
 def saturated(image: Image) -> int:
