@@ -15,8 +15,8 @@ import torch
 
 __all__ = ["Pieces"]
 
-_PIECE = 32_000
-"""Numbers. torch divides what has 32,768 and more among its own threads."""
+_PIECE = 128_000
+"""Numbers: three arrays of half a MB. With less the threads wait for Python's lock, with more for the memory."""
 
 
 class Pieces:
@@ -31,7 +31,9 @@ class Pieces:
     def __init__(self, device: str) -> None:
         self._whole = device != "cpu"
         self._threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 and not self._whole else None
+        self._pool = None
+        if self._threads > 1 and not self._whole:
+            self._pool = ThreadPoolExecutor(self._threads, initializer=_alone)
 
     def __call__(self, work: Callable[..., None], *arrays: torch.Tensor) -> None:
         """Hot: call `work` with the same piece of each of `arrays`, which it changes; return when all are done."""
@@ -39,14 +41,17 @@ class Pieces:
             work(*arrays)
             return
         rows = list(zip(*(a.view(-1).split(_PIECE) for a in arrays), strict=True))
+        if self._pool is None or len(rows) == 1:
+            _do(work, rows)
+            return
         share = -(-len(rows) // self._threads)
-        others = []
-        if self._pool is not None:
-            others = [self._pool.submit(_do, work, rows[i : i + share]) for i in range(share, len(rows), share)]
-            rows = rows[:share]
-        _do(work, rows)
-        for other in others:
-            other.result()
+        shares = [self._pool.submit(_do, work, rows[i : i + share]) for i in range(0, len(rows), share)]
+        for one in shares:
+            one.result()
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)  # of what this thread itself calls; the others keep theirs
 
 
 def _do(work: Callable[..., None], rows: Sequence[tuple[torch.Tensor, ...]]) -> None:

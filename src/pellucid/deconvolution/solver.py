@@ -121,7 +121,7 @@ class Solver:
             return self.result
         steps = max(1, math.ceil(iterations - 1e-9))
         part = iterations - (steps - 1)
-        done = self._begin(constant)
+        done, blurred = self._begin(constant)
         if recipe.noise_constant:
             self._picture.add_(constant)
         self._picture.clamp_(min=0)
@@ -129,7 +129,8 @@ class Solver:
         residual = math.inf
         for k in range(done, steps):
             self._extrapolate(estimate, before, first=k == done)
-            blurred = self._filtered(before, self._forward)
+            if blurred is None:
+                blurred = self._filtered(before, self._forward)
             if recipe.stop_change:
                 previous, residual = residual, self._residual(blurred, constant)
                 if previous < math.inf and abs(previous - residual) <= recipe.stop_change * previous:
@@ -137,7 +138,7 @@ class Solver:
                     break
             self._divide(blurred, constant)
             spectrum = torch.fft.rfftn(blurred)
-            del blurred  # a transform takes as much again; with a stack that is a tenth of all there is
+            blurred = None  # a transform takes as much again; with a stack that is a tenth of all there is
             change = torch.fft.irfftn(spectrum.mul_(self._back), s=self._shape)
             del spectrum
             self._step(before, change)
@@ -151,8 +152,16 @@ class Solver:
             self.result = estimate[self._inside]
         return self.result
 
-    def _begin(self, constant: torch.Tensor | float) -> int:
-        """Put the first estimate into `_result` and the one before it into `_other`; return the steps done."""
+    def _begin(self, constant: torch.Tensor | float) -> tuple[int, torch.Tensor | None]:
+        """Put the first estimate into `_result` and the one before it into `_other`.
+
+        Returns
+        -------
+        int
+            The steps done.
+        torch.Tensor or None
+            The estimate's blur, where it costs a transform less here.
+        """
         recipe, estimate = self._recipe, self._result
         if recipe.start == "flat":
             # The blur of a flat estimate of 1 is 1, so the first step's ratio is (y + c) / (1 + c): linear in y.
@@ -168,27 +177,26 @@ class Solver:
             self._each(begin, estimate, change)
             if recipe.acceleration == "biggs-andrews":
                 self._last_step.zero_()
-            return 1
-        if recipe.start == "blurred":
-            torch.clamp(self._filtered(self._picture, self._forward), min=recipe.floor, out=estimate)
-        else:
+            return 1, None
+        if recipe.start == "image":
             torch.clamp(self._picture, min=recipe.floor, out=estimate)
-        self._other.copy_(estimate)
-        return 0
+            return 0, None
+        spectrum = torch.fft.rfftn(self._picture).mul_(self._forward)
+        torch.clamp(torch.fft.irfftn(spectrum, s=self._shape), min=recipe.floor, out=estimate)
+        return 0, torch.fft.irfftn(spectrum.mul_(self._forward), s=self._shape)
 
     def _extrapolate(self, estimate: torch.Tensor, before: torch.Tensor, *, first: bool) -> None:
         """Turn `before`, the estimate before, into the point from which the next step is made."""
         recipe = self._recipe
-        if recipe.acceleration == "none":
+        if recipe.acceleration == "none" or (first and recipe.start != "flat"):  # there is no change yet
             before.copy_(estimate)
         elif recipe.acceleration == "momentum":
-            halves = recipe.momentum == 0.75
+            quarters = recipe.momentum == 0.75
 
             def go_on(e: torch.Tensor, b: torch.Tensor) -> None:
                 torch.div(e, b, out=b).clamp_(1 / recipe.most, recipe.most)
-                if halves:  # two roots cost a third of a power
-                    b.sqrt_()
-                    b.mul_(b.sqrt())
+                if quarters:  # roots and a cube cost a fifth of a power
+                    b.rsqrt_().rsqrt_().pow_(3)
                 else:
                     b.pow_(recipe.momentum)
                 b.mul_(e).clamp_(min=recipe.floor)
