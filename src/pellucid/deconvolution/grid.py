@@ -34,6 +34,8 @@ class Grid:
         Of the grid.
     inside : tuple of slice
         Of the picture within it.
+    outside : list of tuple of slice
+        The padding, in pieces that do not overlap: the last axis first, within the lines that the picture fills.
     """
 
     def __init__(self, shape: Sequence[int], pads: Sequence[int]) -> None:
@@ -41,23 +43,27 @@ class Grid:
         before = [(whole - n) // 2 for whole, n in zip(self.shape, shape, strict=True)]
         self.inside = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
 
+        self.outside: list[tuple[slice, ...]] = []
+        for axis in reversed(range(len(shape))):
+            for side in (slice(0, self.inside[axis].start), slice(self.inside[axis].stop, self.shape[axis])):
+                if side.stop > side.start:
+                    after = (slice(None),) * (len(shape) - axis - 1)
+                    self.outside.append((*self.inside[:axis], side, *after))
+
     def borders(self, padded: torch.Tensor, *, fades: bool) -> list[Border]:
         """Return what continues the picture, to be called in this order once the inside is filled."""
         found = []
-        ndim = len(self.shape)
-        # The last axis first, within the lines that the picture fills; the next ones take what is there by then.
-        for axis in reversed(range(ndim)):
-            lines = padded[tuple(self.inside[a] if a < axis else slice(None) for a in range(ndim))]
-            first, last, n = self.inside[axis].start, self.inside[axis].stop, self.shape[axis]
-            for start, stop, edge in ((0, first, first), (last, n, last - 1)):
-                if stop > start:
-                    far = torch.arange(1, stop - start + 1, device=padded.device)
-                    weight = 0.5 * (1 + torch.cos(math.pi * far / (stop - start + 1)))
-                    weight = (weight.flip(0) if start == 0 else weight).reshape(
-                        [-1 if a == axis else 1 for a in range(ndim)]
-                    )
-                    border = lines.narrow(axis, start, stop - start)
-                    found.append(Border(border, lines.narrow(axis, edge, 1), weight if fades else None))
+        for around in self.outside:
+            axis = max(a for a, part in enumerate(around) if part != slice(None))
+            side, inside = around[axis], self.inside[axis]
+            n = side.stop - side.start
+            first = side.start == 0
+            far = torch.arange(1, n + 1, device=padded.device)
+            weight = 0.5 * (1 + torch.cos(math.pi * far / (n + 1)))
+            weight = (weight.flip(0) if first else weight).reshape([-1 if a == axis else 1 for a in range(padded.ndim)])
+            edge = slice(inside.start, inside.start + 1) if first else slice(inside.stop - 1, inside.stop)
+            nearest = padded[(*around[:axis], edge, *around[axis + 1 :])]
+            found.append(Border(padded[around], nearest, weight if fades else None))
         return found
 
 

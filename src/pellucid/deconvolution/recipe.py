@@ -62,6 +62,9 @@ class Recipe:
         Pixels added on each side, the last axis last, where the edge pixel is repeated.
     fades
         What is repeated goes over into the mean of the picture.
+    trust
+        Part to which the padding counts: the ratio there is taken as ``1 + trust (g - 1)``. Nobody has seen what lies
+        outside, so the estimate there should rather follow from the light that it sends into the picture.
     """
 
     method: Method
@@ -89,6 +92,7 @@ class Recipe:
     floor: float = 1e-4
     pads: tuple[int, ...] = (8, 8)
     fades: bool = False
+    trust: float = 1.0
 
     @property
     def most_iterations(self) -> int:
@@ -144,6 +148,7 @@ class Recipe:
                 noise_constant=1.5,
                 pads=pads,
                 fades=fades,
+                trust=measured.trust,
             )
         if preset == "published":
             return cls(
@@ -196,5 +201,6 @@ _STACKS = Recipe(
     highest=5,
     pads=(16, 16, 16),
     fades=True,
+    trust=0.25,
 )
 _FAST_STACKS = replace(_STACKS, auto=(1.04, 0.219, 3, 14))

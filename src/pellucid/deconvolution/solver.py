@@ -57,6 +57,7 @@ class Solver:
             self._picture = self._zeros(device)
             self.frame = self._picture[grid.inside]
             self._borders = grid.borders(self._picture, fades=recipe.fades)
+            self._outside = grid.outside
             self._result = self._zeros(device)
             if not recipe.is_linear:
                 self._forward = torch.from_numpy(projectors.otf(psf, grid.shape)).to(device)
@@ -216,6 +217,10 @@ class Solver:
             torch.div(y, b.clamp_(min=floor), out=b)
 
         self._each(divide, self._picture, blurred)
+        trust = self._recipe.trust
+        if trust < 1:
+            for around in self._outside:
+                blurred[around].mul_(trust).add_(1 - trust)
 
     def _step(self, point: torch.Tensor, change: torch.Tensor) -> None:
         """Turn `point` into the new estimate."""
