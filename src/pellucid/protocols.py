@@ -329,6 +329,8 @@ class Stage(Protocol):
     A stage whose result is of an integer type also has `witness`, a tensor of one float that it fills in
     every call and that is not finite if any pixel of its result was not before it was rounded.
 
+    A stage may say in `black` what it means when all of a result is 0; the user is told once.
+
     A stage that has to know which frame it is given (a volume that every plane updates needs its z) has a method
     ``at(info: FrameInfo) -> None``, which is called in the same thread before the hot verb of that frame. What it
     notes must not change what is computed within a captured graph: such a stage has ``captures = False``. It is not

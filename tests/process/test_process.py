@@ -236,6 +236,18 @@ def test_a_frame_that_fails_stays_empty_and_the_run_goes_on(bench):
     assert (frames["processed"], sum(frames["raw_only"].values()), frames["unaccounted"]) == (48, 2, 0)
 
 
+def test_a_background_above_the_pictures_is_told(bench):
+    given = noise(5, 16, 17)
+    given[2] += 5000
+    bench.tiff("some.tif", given, metadata={"axes": "TYX"})
+    black = "returned a black picture: the mean of the frame is not above background = 4000"
+    config = bench.config('kind = "deconvolve"\npsf = { kind = "gaussian", fwhm_px = 2 }\nbackground = 4000')
+    out = bench.process("some.tif", config)
+    assert report(out)["notes"] == [f"in 4 of 5: stages[0] deconvolve {black}"]
+    assert ["remark" in row for row in rows(out)] == [True, True, False, True, True]
+    np.testing.assert_array_equal(pixels(out)[:, 0].any((1, 2)), [False, False, True, False, False])
+
+
 def test_a_damaged_frame_of_in_is_named_and_the_run_goes_on(bench):
     rec = bench.record(
         'source = { kind = "counting", frames = 5, height = 16, width = 16 }\nstages = [{ kind = "scale" }]\n'

@@ -107,6 +107,20 @@ def test_a_failing_stage_makes_the_stream_raw_only_and_recording_goes_on(fault, 
     assert states == ["processed"] * 10 + ["raw_only"] * 20
 
 
+def test_black_results_are_told_once():
+    _, session = run(
+        """
+        source = { kind = "simulated", shape = [32, 40], fps = 1000, frames = 12, on_full = "wait" }
+        stages = [{ kind = "deconvolve", background = 60000, psf = { kind = "gaussian", fwhm_px = 2 } }]
+        sinks = [{ kind = "null" }]
+        """
+    )
+    (note,) = session.report["notes"]
+    assert "stream 0: stages[0] deconvolve returned a black picture" in note
+    assert "background = 60000" in note
+    assert session.report["frames"]["processed"] == 12
+
+
 def test_an_empty_camera_run_still_closes(tmp_path):
     _, session = run(
         f"""

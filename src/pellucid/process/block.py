@@ -169,6 +169,8 @@ class BlockRunner:
         if not row["state"] and bound.chain is not None:
             wrong = bound.chain.finish(slot)
             row.update({"state": "raw_only", "where": wrong} if wrong else {"state": "processed"})
+            if bound.chain.remark:
+                row["remark"] = bound.chain.remark
             row["stages_ms"] = _ms(now_ns() - slot.info.camera_ns)
         if row["state"] == "lost":
             slot.planes[RAW].fill(0)

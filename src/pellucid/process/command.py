@@ -207,7 +207,8 @@ class Processing:
     def _say_begin(self, total: int, before: int) -> None:
         plan, cores = self._plan, os.cpu_count() or 1
         verb, threads = "going on with" if before else "processing", f"{plan.threads} thread{'s' * (plan.threads > 1)}"
-        self._say(f"{verb} {self._given}: {total} frames of {plan.unit}s on {self._device}, {threads} in each process")
+        units = f"{total} {plan.unit}{'s' * (total != 1)}"
+        self._say(f"{verb} {self._given}: {units} on {self._device}, {threads} in each process")
         more = cores // plan.threads
         if self._device == "cpu" and self._workers == 1 and not self._scheduler and more > 1:
             self._say(f"{plan.threads} of {cores} cores compute; to use all of them stop it and add: --workers {more}")
@@ -228,6 +229,8 @@ class Processing:
         self._say(f"processed  {counts['processed']}, failed {sum(wrong.values())}, {seconds:.1f} s, {rate}")
         for where, n in {**counts["raw_only"], **counts["lost"]}.items():
             self._say(f"           {n} empty: {where}")
+        for note in report["notes"]:
+            self._say(f"           {note}")
         self._say(f"recording  {self._folder.path}")
         if counts["unaccounted"]:
             raise RunError(f"{counts['unaccounted']} frames are unaccounted for (see report.json)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,21 @@ def finish(out: Path, plan: Plan, recorded: Recorded, facts: Mapping[str, Any]) 
     for stream in streams:
         ledger.follow(stream)
     took = {part: ledger.duration.setdefault(part, Histogram()) for part in _PARTS}
+    remarks: Counter[str] = Counter()
     half = out / PLACE / "frames.jsonl"
     with half.open("w", encoding="utf-8") as file:
         for row in _rows(out, plan, recorded):
             file.write(json.dumps(row) + "\n")
             _count(ledger, row, streams[row["stream"]].spec.nbytes)
+            remarks.update({row["remark"]: 1} if "remark" in row else {})
             for part, key in _PARTS.items():
                 if key in row:
                     took[part].add(round(row[key] * 1e6))
         file.flush()
         os.fsync(file.fileno())
     os.replace(half, out / "frames.jsonl")
+    for remark, n in remarks.items():
+        ledger.note(f"in {n} of {ledger.received}: {remark}")
     report = make_report(ledger, facts)
     half = out / PLACE / "report.json"
     half.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

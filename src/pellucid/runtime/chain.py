@@ -118,6 +118,7 @@ class Chain:
         self.durations: list[Histogram] = [Histogram() for _ in stages]
         self.marks: list[Histogram] = [Histogram() for _ in stages]
         self._graph: _GraphRun | None = None
+        self.remark = ""
 
     @property
     def waits(self) -> bool:
@@ -230,7 +231,7 @@ class Chain:
             raise StageError(f"{where} raised {type(error).__name__}: {error}") from error
 
     def finish(self, slot: Slot) -> str | None:
-        """Hot: wait for the slot's results; return what is wrong with them, or None."""
+        """Hot: wait for the slot's results; return what is wrong with them, or None. `remark` is worth a word."""
         if self._graph is not None:
             took_ns, sums = self._graph.finish(slot)
             self.durations[-1].add(took_ns)
@@ -241,9 +242,12 @@ class Chain:
                 for (stage, _, result), total in zip(self._steps[slot.index], self._sums, strict=True):
                     _look(stage, result, total)
                     sums.append(total.item())
+        self.remark = ""
         for i, value in enumerate(sums):
             if not math.isfinite(value):
                 return f"stages[{i}] {self.names[i]} returned NaN or infinity"
+            if value == 0 and (why := getattr(self._stages[i], "black", "")):
+                self.remark = f"stages[{i}] {self.names[i]} returned a black picture: {why}"
         return None
 
     def describe(self) -> list[dict[str, Any]]:

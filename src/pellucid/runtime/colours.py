@@ -25,6 +25,7 @@ class Colours:
         self.reads, self.writes = stage.reads, stage.writes
         self.captures = False
         self.witness: torch.Tensor | None = None
+        self.black = ""
 
     def open(self, stream: Stream, given: Spec, device: str) -> Spec:
         """Open the stage for one colour; ``(3, y, x)`` in and out."""
@@ -32,6 +33,7 @@ class Colours:
         self.captures = self._stage.captures
         if getattr(self._stage, "witness", None) is not None:
             self.witness = torch.zeros((), device=device)
+        self.black = getattr(self._stage, "black", "")
         return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes, one.facts)
 
     def at(self, info: FrameInfo) -> None:

@@ -49,6 +49,7 @@ class Lane:
         self.raw_only = raw_only
         self.closed = False
         self._told: dict[str, Any] = {}
+        self._remarked = False
         self._results = tuple(name for name in planes if name != RAW)
         self._ledger = ledger
         self._ring: SlotRing | None = None
@@ -173,6 +174,9 @@ class Lane:
         if self.raw_only:
             self._pass_raw(slot, self.raw_only)
             return
+        if self.chain.remark and not self._remarked:
+            self._remarked = True
+            self._ledger.note(f"stream {self.stream.index}: {self.chain.remark} (told once)")
         slot.info.processed_ns = now_ns()
         self._ledger.ended(slot.info, "processed")
         self._spread(slot, self._results)

@@ -75,7 +75,10 @@ class StoredTiff:
         axes, shape = series.axes, series.shape
         keyframe = series.keyframe
         if "S" in axes or int(keyframe.photometric) == 2:
-            raise SourceError(f"{what} is a colour picture ({axes} {shape}); only grey planes are replayed")
+            raise SourceError(
+                f"{what} is a colour picture ({axes} {shape}); only grey planes are replayed. If these are planes, save"
+                " them as such: in Python with tifffile.imwrite(..., photometric='minisblack')"
+            )
         if axes[-2:] != "YX":
             raise SourceError(f"{what} has the axes {axes}; planes (YX) must come last")
         self.spec = plane_spec(shape[-2:], series.dtype, what)

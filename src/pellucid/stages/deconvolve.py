@@ -128,6 +128,7 @@ class Deconvolve:
         self.captures = True
         self.history = 0
         self.witness: torch.Tensor | None = None
+        self.black = ""
         self.needed_bytes = 0
         self._bound: Deconvolver | Rolling | None = None
 
@@ -187,6 +188,7 @@ class Deconvolve:
         self.history = planes - 1 if self.rolling else 0
         self._squeeze = len(given.shape) == 3 and planes == 1
         self.witness = deconvolver.light if self.output == "uint16" else None
+        self.black = f"the mean of the frame is not above background = {self.background:g}"
         return Spec(given.shape, self.output, device, given.axes, self._facts())
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
