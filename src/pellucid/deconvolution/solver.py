@@ -138,6 +138,8 @@ class Solver:
                     steps, part = k, 1.0
                     break
             self._divide(blurred, constant)
+            if k >= recipe.trusted_steps:
+                self._trust_less(blurred)
             spectrum = torch.fft.rfftn(blurred)
             blurred = None  # a transform takes as much again; with a stack that is a tenth of all there is
             change = torch.fft.irfftn(spectrum.mul_(self._back), s=self._shape)
@@ -217,10 +219,11 @@ class Solver:
             torch.div(y, b.clamp_(min=floor), out=b)
 
         self._each(divide, self._picture, blurred)
+
+    def _trust_less(self, ratio: torch.Tensor) -> None:
         trust = self._recipe.trust
-        if trust < 1:
-            for around in self._outside:
-                blurred[around].mul_(trust).add_(1 - trust)
+        for around in self._outside if trust < 1 else ():
+            ratio[around].mul_(trust).add_(1 - trust)
 
     def _step(self, point: torch.Tensor, change: torch.Tensor) -> None:
         """Turn `point` into the new estimate."""
