@@ -40,7 +40,8 @@ class Pieces:
         if self._whole:
             work(*arrays)
             return
-        rows = list(zip(*(a.view(-1).split(_PIECE) for a in arrays), strict=True))
+        # A list, not a generator: a tuple made of one is larger than it says, and Python keeps a thousand of them.
+        rows = list(zip(*[a.view(-1).split(_PIECE) for a in arrays], strict=True))
         if self._pool is None or len(rows) == 1:
             _do(work, rows)
             return
