@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pellucid.config import GROUPS, Config, installed, keys_of
+from pellucid.deconvolution.memory import Needed, given_limits
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.protocols import RAW, Spec, Stage, Stream
 from pellucid.runtime.assembly import stack_stream
@@ -52,6 +53,7 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     stacks = config.settings.unit == "stack"
     rows.add_row("unit", "stack: planes are put together along z" if stacks else "plane")
     host = on_device = 0
+    needed: list[Needed] = []
     if stacks:
         for stream in streams:
             if stream.sizes.get("z", 1) < 2:
@@ -70,7 +72,7 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
                 for row in chain.describe():
                     which = f" ({_name(stream, streams)})" if len(streams) > 1 else ""
                     rows.add_row("stage", f"{row['stage']}{which}: {row['reads']} -> {row['writes']}")
-                on_device += sum(getattr(s, "needed_bytes", 0) or _tensor_bytes(s) for s in stages.values())
+                needed.append(_together(stages.values()))
                 on_device += stream.spec.nbytes  # stages work on a copy
             except PellucidError as error:
                 rows.add_row("stage", f"[red]{error}[/red]")
@@ -80,6 +82,9 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         host += SlotLayout(planes, config.settings.slots).nbytes
         rows.add_row("planes", ", ".join(f"{n} {s} ({s.nbytes / 1e6:.1f} MB)" for n, s in planes.items()))
     rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
+    # Streams are restored at the same time, and their stages are opened one after the other.
+    lasting = sum(n.lasting for n in needed)
+    on_device += max([sum(n.running for n in needed), *(lasting - n.lasting + n.peak for n in needed)])
     free = psutil.virtual_memory().available
     slots = f"{config.settings.slots} slots{' of a stack each' if stacks else ''}"
     rows.add_row(
@@ -91,12 +96,24 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     if host + on_device > free:
         rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
         fine = False
+    elif (taken := host + program + (on_device if device == "cpu" else 0)) > (limit := min(given_limits())):
+        told = f"this process may take {limit / 1e6:.0f} MB (ulimit, container or job), not {taken / 1e6:.0f}"
+        rows.add_row("", f"[red]{told}: give the stages memory_gb, or use fewer session.slots[/red]")
+        fine = False
     for line in [*_missing(config), *_not_ready(config)]:
         rows.add_row("missing", Text(line, style="red"))
         fine = False
     console.print(rows)
     say("nothing was started" if fine else "this would not run")
     return fine
+
+
+def _together(stages: Iterable[Stage]) -> Needed:
+    """Return what the stages of one stream take, which work one after the other."""
+    each = [getattr(stage, "needed", None) or Needed(*[_tensor_bytes(stage)] * 3) for stage in stages]
+    lasting = sum(n.lasting for n in each)
+    running, peak = (max((getattr(n, what) - n.lasting for n in each), default=0) for what in ("running", "peak"))
+    return Needed(lasting, lasting + running, lasting + peak)
 
 
 def print_parts() -> None:

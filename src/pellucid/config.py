@@ -219,7 +219,10 @@ class Config:
                     f"{name}: no such part [{key}].{did_you_mean(key, allowed)} Allowed: {', '.join(allowed)}"
                 )
         if "source" not in tree:
-            raise ConfigError(f'{name}: [source] is missing. Start with: [source] kind = "simulated"')
+            raise ConfigError(
+                f'{name}: [source] is missing. Start with: [source] kind = "simulated",'
+                " or, for recorded data: --set source.kind=replay --set source.path=FILE"
+            )
         own = _load_plugins(tree.get("plugins", []), folder)
         source = _part("sources", tree["source"], "source", folder, own)
         stages = []

@@ -237,3 +237,31 @@ def test_a_hot_pixel_does_not_spoil_the_rest(plane, at):
     good = restore(image, psf, Recipe.of("wiener-butterworth", 2))
     bad = restore(hot, psf, Recipe.of("wiener-butterworth", 2))
     assert psnr_db(bad[far], truth[far]) > psnr_db(good[far], truth[far]) - 1.5
+
+
+def test_a_stack_does_not_remember_those_before(stack):
+    image, _, psf = stack
+    rng = np.random.default_rng(2)
+    dim, bright = rng.poisson(image / 20).astype(np.float32), image * 1000
+    recipe = replace(Recipe.of("wiener-butterworth", 3), iterations=4)
+    one = Deconvolver(image.shape, "float32", psf, recipe, "cpu")
+    results = []
+    for given in (dim, bright, image, dim, np.full_like(dim, np.nan), dim):
+        results.append(torch.zeros(image.shape))
+        one(torch.from_numpy(given), results[-1])
+    assert torch.equal(results[0], results[3])
+    assert results[4].isnan().all()
+    assert torch.equal(results[0], results[5])
+    np.testing.assert_array_equal(results[2].numpy(), restore(image, psf, recipe))
+
+
+def test_the_border_of_a_deep_stack_is_not_led_astray_by_its_padding():
+    """Light of what lies outside is there: the padding may not be believed for long."""
+    psf = specimen.stack_psf(17, 33)
+    image, truth = specimen.case((24, 64, 64), psf, np.random.default_rng(3), 1000)
+    recipe = replace(Recipe.of("wiener-butterworth", 3), iterations=16)
+    believed = replace(recipe, trust=1.0)
+    edge = np.ones(truth.shape, bool)
+    edge[2:-2, 4:-4, 4:-4] = False
+    ours, before = (psnr_db(restore(image, psf, r)[edge], truth[edge]) for r in (recipe, believed))
+    assert ours > before + 0.5

@@ -6,9 +6,10 @@ bytes a voxel of the padded grid; running, what lasts and three arrays beside it
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from pellucid.deconvolution.grid import Grid
 from pellucid.deconvolution.recipe import Recipe
 from pellucid.optics.projectors import fast_size
 
-__all__ = ["choose_tile", "limit_bytes", "overlap_for", "peak_bytes"]
+__all__ = ["Needed", "choose_tile", "given_limits", "limit_bytes", "needed", "overlap_for", "peak_bytes"]
 
 _NUMBER = 4
 _LEAST_CORE = 16
@@ -27,17 +28,33 @@ _OF_A_GPU = 0.8
 _LEAST = 0.1
 
 
-def peak_bytes(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output: str, device: str) -> int:
-    """Return the most memory that a deconvolver of `shape` in tiles takes beside the picture and its result."""
-    voxels = prod(Grid(tile, recipe.pads).shape)
+@dataclass(frozen=True)
+class Needed:
+    """Bytes that a deconvolver takes beside the picture and its result: always, while it restores, and at most."""
+
+    lasting: int
+    running: int
+    peak: int
+
+
+def needed(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output: str, device: str) -> Needed:
+    """Return what a deconvolver of `shape` in tiles takes."""
+    voxels = math.prod(Grid(tile, recipe.pads).shape)
     lasting = 3 if recipe.is_linear else 5
     lasting += recipe.acceleration == "biggs-andrews"
     passing = max(3, len(shape) + 4) if recipe.tv else 3
     if device != "cpu":
         passing += 1  # cuFFT's own room
     making = (7 if recipe.is_linear else 9) if device == "cpu" else 0
-    whole = prod(shape) if output == "uint16" and tuple(tile) != tuple(shape) else 0
-    return _NUMBER * (voxels * max(lasting + passing, making) + whole)
+    whole = math.prod(shape) if output == "uint16" and tuple(tile) != tuple(shape) else 0
+    return Needed(
+        *(_NUMBER * (voxels * n + whole) for n in (lasting, lasting + passing, max(lasting + passing, making)))
+    )
+
+
+def peak_bytes(shape: Sequence[int], tile: Sequence[int], recipe: Recipe, output: str, device: str) -> int:
+    """Return the most of it."""
+    return needed(shape, tile, recipe, output, device).peak
 
 
 def limit_bytes(device: str, beside: int = 0) -> int:
@@ -54,11 +71,11 @@ def limit_bytes(device: str, beside: int = 0) -> int:
     if device != "cpu":
         whole, part = torch.cuda.get_device_properties(device).total_memory, _OF_A_GPU
     else:
-        whole, part = min(psutil.virtual_memory().total, *_given_limits()), _OF_A_COMPUTER
+        whole, part = min(psutil.virtual_memory().total, *given_limits()), _OF_A_COMPUTER
     return int(max(whole * part - beside, whole * _LEAST))
 
 
-def _given_limits() -> list[int]:
+def given_limits() -> list[int]:
     """Return the limits that somebody has set on this process; none is a very large one."""
     limits = [sys.maxsize]
     if sys.platform != "win32":
@@ -68,17 +85,44 @@ def _given_limits() -> list[int]:
             soft = resource.getrlimit(kind)[0]
             if soft != resource.RLIM_INFINITY:
                 limits.append(soft)
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    for file in _of_groups():
         try:
-            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+            limits.append(int(file.read_text()))
         except (OSError, ValueError):  # no container, or no limit in it
             continue
     return limits
 
 
+def _of_groups() -> Iterator[Path]:
+    """Give the files in which Linux has the limits of this process's group and of those around it."""
+    root = Path("/sys/fs/cgroup")
+    yield root / "memory.max"
+    yield root / "memory/memory.limit_in_bytes"
+    try:
+        own = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return
+    for line in own.splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds in ("", "memory"):
+            at = root / kinds / path.lstrip("/")
+            for folder in (at, *at.parents):
+                if folder == root:
+                    break
+                yield folder / ("memory.max" if not kinds else "memory.limit_in_bytes")
+
+
 def overlap_for(psf_shape: Sequence[int], recipe: Recipe) -> tuple[int, ...]:
-    """Return how much of a tile is spoiled by its border, each axis by itself."""
-    return tuple(min(2 * (n // 2), 64) + pad for n, pad in zip(psf_shape, recipe.pads, strict=True))
+    """Return how much of a tile is spoiled by its border, each axis by itself.
+
+    A step carries it on by the PSF's sides, less and less of it; what remains after many goes on as by diffusion. In
+    stacks 64 voxels are enough for the core of a PSF, and the more would multiply the work.
+    """
+    spread = math.sqrt(max(recipe.most_iterations / 8, 1.0))
+    sides, most = (2, 64) if len(psf_shape) == 3 else (3, sys.maxsize)
+    return tuple(
+        min(math.ceil(sides * (n // 2) * spread), most) + pad for n, pad in zip(psf_shape, recipe.pads, strict=True)
+    )
 
 
 def choose_tile(

@@ -68,7 +68,8 @@ class Solver:
         self._inside = grid.inside
         self.result = self._result[grid.inside]
         self._each = Pieces(device)
-        self._smooth_px = recipe.smooth_px
+        # None: to be written before the first picture, in the way in which it will be written for all others.
+        self._smooth_px = None if recipe.follows_noise else recipe.smooth_px
         self.iterations = 0.0
 
     def tune(self, clarity: float) -> None:

@@ -157,7 +157,7 @@ class Deconvolver:
             windows.append(window.mul_(per_count))
         noise, clarity = self._gauge(windows)
         if recipe.follows_noise:
-            self._solver.tune(clarity)
+            self._solver.tune(0.0 if math.isnan(clarity) else clarity)  # the result of NaN is NaN in any case
         iterations = recipe.iterations
         if iterations is None:
             factor, power, least, most = recipe.auto

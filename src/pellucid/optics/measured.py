@@ -73,7 +73,25 @@ def checked(image: Image, given: str) -> Image:
             f"{given}: its peak lies in a corner, as transforms have it; a PSF has it in the middle. Save"
             " np.fft.fftshift(psf)"
         )
+    if (axis := _cut_off(image)) is not None:
+        raise StageError(
+            f"{given}: its peak lies at the border along {'zyx'[axis - image.ndim :][0]}, so that half of the bead is"
+            " missing. Give a picture with the whole bead inside"
+        )
     return image.astype(np.float64)
+
+
+def _cut_off(image: Image) -> int | None:
+    """Return an axis along which the peak is nearer to the border than half its own width."""
+    peak = peak_pixel(image)
+    for axis, (p, n) in enumerate(zip(peak, image.shape, strict=True)):
+        line = np.moveaxis(image, axis, -1)[tuple(q for a, q in enumerate(peak) if a != axis)].astype(np.float64)
+        line = line if p <= n // 2 else line[::-1]  # the nearer border first
+        near = min(p, n - 1 - p)
+        below = np.flatnonzero(line[near:] - np.median(image) < (line[near] - np.median(image)) / 2)
+        if n >= 5 and len(below) and near < below[0]:  # none: a stack may end before its PSF does
+            return axis
+    return None
 
 
 def _in_corner(image: Image) -> bool:

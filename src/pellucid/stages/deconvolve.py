@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from pellucid.deconvolution import Deconvolver, Recipe
 from pellucid.deconvolution.grid import Grid
-from pellucid.deconvolution.memory import choose_tile, limit_bytes, peak_bytes
+from pellucid.deconvolution.memory import Needed, choose_tile, limit_bytes, needed
 from pellucid.deconvolution.recipe import Acceleration, Method, Preset, Start
 from pellucid.deconvolution.rolling import Rolling
 from pellucid.errors import StageError
@@ -129,7 +129,8 @@ class Deconvolve:
         self.history = 0
         self.witness: torch.Tensor | None = None
         self.black = ""
-        self.needed_bytes = 0
+        self.needed = Needed(0, 0, 0)
+        self.tile: tuple[int, ...] | None = None
         self._bound: Deconvolver | Rolling | None = None
 
     def recipe(self, ndim: int) -> Recipe:
@@ -169,7 +170,7 @@ class Deconvolve:
         if recipe.is_linear:  # reaches far where it is not cut off by what must be positive, and costs little
             pads = tuple(max(pad, n // 2) for pad, n in zip(recipe.pads, psf.shape, strict=True))
             recipe = replace(recipe, pads=pads)
-        tile, overlap = self._tile(shape, given.dtype, psf, recipe, device)
+        self.tile, overlap = self._tile(shape, given.dtype, psf, recipe, device)
         deconvolver = Deconvolver(
             shape,
             given.dtype,
@@ -180,7 +181,7 @@ class Deconvolve:
             conserve=(self.photometry or ("as-published" if self.preset == "published" else "conserve")) == "conserve",
             output=self.output,
             scale=self.scale,
-            tile=tile,
+            tile=self.tile,
             overlap=overlap,
         )
         self.captures = not recipe.decides and not self.rolling
@@ -268,5 +269,7 @@ class Deconvolve:
                 f"{WHERE}: stop_change = {recipe.stop_change:g} would end each tile at another step, and this picture"
                 " needs tiles. Give iterations instead, or a larger memory_gb"
             )
-        self.needed_bytes = peak_bytes(shape, tile, recipe, self.output, device)
+        own = Spec(shape, dtype).nbytes + Spec(shape, self.output).nbytes if self.rolling else 0
+        taken = needed(shape, tile, recipe, self.output, device)
+        self.needed = Needed(taken.lasting + own, taken.running + own, taken.peak + own)
         return (None, None) if tile == shape else (tile, overlap)
