@@ -15,6 +15,7 @@ from pellucid.bench.own import PRESETS, Program, fewest_steps, preset, threads
 from pellucid.bench.peers import PEERS, THREADS, TOLERANCE_DB, Peer, Tuned
 from pellucid.bench.quality import Truth, flux_error, psnr_db
 from pellucid.bench.tables import show
+from pellucid.deconvolution.memory import keep_large_blocks
 from pellucid.errors import MissingExtra
 from pellucid.metrics import now_ns
 from pellucid.optics import specimen
@@ -106,6 +107,7 @@ def measure_case(case: Case, *, rounds: int = 3, peers: Sequence[Peer] = PEERS) 
         "tuned" over the best of every peer. ``flux_error_pellucid``: the greatest of all its rows but "published".
         ``programs``: the rows of the table. None where there is no such figure.
     """
+    keep_large_blocks()  # as `pellucid process` does; the peers have the good of it too
     image, truth, psf = case.draw()
     judge = Truth(truth)
     with threads(THREADS):

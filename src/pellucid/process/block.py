@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from pellucid.config import Config
+from pellucid.deconvolution.memory import keep_large_blocks
 from pellucid.errors import RunError, SourceError, StageError
 from pellucid.metrics import now_ns
 from pellucid.process.arrays import Arrays
@@ -46,6 +47,7 @@ class BlockRunner:
     """
 
     def __init__(self, out: Path) -> None:
+        keep_large_blocks()
         self._out = out
         self.plan = Plan.read((out / PLACE / "plan.json").read_text("utf-8"))
         self._specs = self.plan.specs
