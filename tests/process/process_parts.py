@@ -117,4 +117,24 @@ class Placed:
         pass
 
 
-PELLUCID = {"stages": {"soften": Soften, "trail": Trail, "fussy": Fussy, "placed": Placed}}
+@dataclass(config=ConfigDict(extra="forbid"))
+class Halves:
+    """Works in tiles, by a memory that a test can change."""
+
+    reads: str | None = None
+    writes: str | None = None
+    captures: ClassVar[bool] = False
+
+    def open(self, stream: Stream, given: Spec, device: str) -> Spec:
+        told = os.environ.get("PELLUCID_TEST_TILE")
+        self.tile = tuple(map(int, told.split("x"))) if told else None
+        return Spec(given.shape, "float32", device)
+
+    def __call__(self, given, result) -> None:
+        result.copy_(given)
+
+    def close(self) -> None:
+        pass
+
+
+PELLUCID = {"stages": {"halves": Halves, "soften": Soften, "trail": Trail, "fussy": Fussy, "placed": Placed}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -9,8 +10,11 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import tifffile
+import zarr
 
 from pellucid.errors import PellucidError
+from tests.process.conftest import pixels
 
 
 @pytest.fixture
@@ -54,6 +58,32 @@ def test_a_truncated_file(stored):
     assert refused(stored, "given.tif").startswith("SourceError")
 
 
+def test_a_file_of_several_images(stored):
+    with tifffile.TiffWriter(stored.folder / "many.ome.tif") as writer:
+        for i in range(9):
+            writer.write(
+                np.full((2 + i, 16, 16), i, np.uint16),
+                photometric="minisblack",
+                metadata={"axes": "TYX", "Name": f"well {i}", "TimeIncrement": 1.0 + i},
+            )
+    says = refused(stored, "many.ome.tif")
+    assert '0 "well 0" (TYX 2x16x16), 1 "well 1" (TYX 3x16x16), ' in says
+    assert says.endswith('7 "well 7" (TYX 9x16x16) .... Say which one: --set source.dataset=0')
+    out = stored.process("many.ome.tif", stored.config('kind = "trail"\nhistory = 0'), sets=["source.dataset=5"])
+    assert (pixels(out) == 5).all()
+    told = json.loads((out / "restored.ome.zarr/zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]
+    assert told["datasets"][0]["coordinateTransformations"][0]["scale"][0] == 6.0  # its own, not that of the first
+    for name in ("A", "B"):
+        array = zarr.create_array(str(stored.folder / f"two.zarr/{name}/0"), shape=(2, 16, 16), dtype="uint16")
+        array[:] = 7
+        axes = [{"name": axis} for axis in "tyx"]
+        told = {"ome": {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": told}
+        (stored.folder / f"two.zarr/{name}/zarr.json").write_text(json.dumps(group))
+    (stored.folder / "two.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    assert refused(stored, "two.zarr", out="o2").endswith("A, B. Say which one: --set source.dataset=A")
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="this user may read and write everything")
 def test_what_one_may_not_read_or_write(stored):
     (stored.folder / "given.tif").chmod(0)
@@ -94,7 +124,31 @@ def test_a_config_that_has_nothing_to_do(stored):
     assert "not valid TOML" in refused(stored, "given.tif", empty)
     assert "cannot read the config" in refused(stored, "given.tif", stored.folder / "none.toml")
     assert "is a folder" in refused(stored, "given.tif", stored.folder)
+    for channel in ("chanel", "Channel"):
+        config = stored.config(f'kind = "soften"\nchannels = ["{channel}"]')
+        assert refused(stored, "given.tif", config).endswith('channels of IN are channel. Did you mean "channel"?')
     assert "channels of IN are" in refused(stored, "given.tif", stored.config('kind = "soften"\nchannels = ["DAPI"]'))
+
+
+def test_an_out_without_raw_and_one_that_was_stopped(stored):
+    out = stored.process("given.tif", stored.config('kind = "soften"\nwrites = "before"', 'kind = "soften"'))
+    says = refused(stored, "out", out="o2")
+    assert says.endswith(
+        f"has no raw; its images are before.ome.zarr, restored.ome.zarr. Give one of them: {out / 'restored.ome.zarr'}"
+    )
+    stored.process("out/restored.ome.zarr", stored.config(), "o3")
+    (out / ".process").mkdir()
+    (out / ".process/plan.json").touch()
+    (out / "report.json").unlink()
+    for given in ("out", "out/restored.ome.zarr"):
+        assert "was stopped" in refused(stored, given, out="o4")
+
+
+def test_a_name_in_other_letters(stored):
+    given = np.ones((2, 2, 8, 8), np.uint16)
+    stored.tiff("two.ome.tif", given, metadata={"axes": "TCYX", "Channel": {"Name": ["DAPI", "GFP"]}})
+    says = refused(stored, "two.ome.tif", stored.config('kind = "soften"\nchannels = ["Dapi"]'))
+    assert says.endswith('stages[0].channels = ["Dapi"], but the channels of IN are DAPI, GFP. Did you mean "DAPI"?')
 
 
 def test_planes_that_are_no_stacks(stored):

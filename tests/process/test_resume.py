@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from pellucid.errors import RunError, SinkError, StageError
 from pellucid.process.arrays import Arrays
+from pellucid.process.block import BlockRunner
 from pellucid.process.folder import OutFolder
 from pellucid.process.plan import Plan
 from pellucid.runtime.chain import Chain
@@ -150,6 +153,53 @@ def test_a_disk_that_is_full_ends_in_one_line_and_can_be_gone_on_with(bench, giv
     assert pixels(out).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("name", ["frames.jsonl", "report.json"])
+def test_a_disk_that_is_full_at_the_very_end(bench, given, monkeypatch, name):
+    def replace(half, end):
+        if end == bench.folder / "out" / name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        before(half, end)
+
+    before = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace)
+        with pytest.raises(RunError, match=r"No space left on device\. Free some space and type the same"):
+            bench.process(given, bench.config())
+    out = bench.process(given, bench.config())
+    assert len(rows(out)) == report(out)["frames"]["processed"] == 60
+    assert not (out / ".process").exists()
+
+
+def test_tiles_that_the_memory_allows_are_those_of_the_beginning(bench, given, monkeypatch):
+    config = bench.config('kind = "halves"\nwrites = "half"', 'kind = "soften"')
+    monkeypatch.setenv("PELLUCID_TEST_TILE", "16x40")
+    begun(bench, given, config)
+    out = bench.folder / "out"
+    plan = json.loads((out / ".process/plan.json").read_text())
+    assert plan["tiles"] == [[[16, 40], None]]
+    monkeypatch.delenv("PELLUCID_TEST_TILE")
+    says = "stages[0] halves takes whole frames in the memory there is here, and OUT was begun with tiles of 16x40"
+    with pytest.raises(SinkError, match=re.escape(says) + ".*memory_gb = 8 .* in that stage") as caught:
+        bench.process(given, config)
+    assert "\n" not in str(caught.value)
+    # A worker on another computer, which was not there when the call looked.
+    runner = BlockRunner(out)
+    with pytest.raises(RunError, match=f"{re.escape(says)}.*memory_gb"):
+        runner.run(15)
+    runner.close()
+    monkeypatch.setenv("PELLUCID_TEST_TILE", "16x40")
+    assert report(bench.process(given, config))["frames"]["processed"] == 60
+
+
+def test_the_tiles_of_deconvolve_are_in_the_plan(bench):
+    bench.tiff("big.tif", RNG.integers(1000, 4000, (21, 300, 300)).astype("uint16"), metadata={"axes": "TYX"})
+    psf = 'kind = "deconvolve"\niterations = 1\npsf = { kind = "gaussian", fwhm_px = 2 }\n'
+    begun(bench, "big.tif", bench.config(psf + "memory_gb = 0.003"))
+    ((tile,),) = json.loads((bench.folder / "out/.process/plan.json").read_text())["tiles"]
+    assert len(tile) == 2
+    assert tile != [300, 300]
+
+
 def test_memory_that_runs_out_fails_no_frame(bench, given, monkeypatch):
     config = bench.config('kind = "fussy"')
     begun(bench, given, config)
@@ -177,7 +227,9 @@ def test_an_out_that_was_not_made_to_the_end_leaves_nothing(bench, given, monkey
 
 
 def test_blocks_cover_every_frame_once(bench):
-    plan = Plan("", {}, "", "", "plane", 1, "cpu", False, {}, [100, 0, 7, 5], [32, 32, 3, 1], [{"a": {}}] * 3 + [{}])
+    plan = Plan(
+        "", {}, "", "", "plane", 1, "cpu", False, {}, [100, 0, 7, 5], [32, 32, 3, 1], [{"a": {}}] * 3 + [{}], []
+    )
     seen = [(b.stream, u) for b in plan.blocks() for u in range(b.first, b.first + b.count)]
     assert seen == [(0, u) for u in range(100)] + [(2, u) for u in range(7)]
     assert [b.number for b in plan.blocks()] == list(range(7))

@@ -149,8 +149,11 @@ def test_a_series_is_chosen_by_number_or_name(tmp_path):
         writer.write(small, photometric="minisblack", metadata={"axes": "TYX", "Name": "small"})
         writer.write(large, photometric="minisblack", metadata={"axes": "TYX", "Name": "large"})
     path = tmp_path / "two.ome.tif"
-    for keys, given in (({}, small), ({"series": 1}, large), ({"dataset": "large"}, large)):
+    for keys, given in (({"dataset": 0}, small), ({"series": 1}, large), ({"dataset": "large"}, large)):
         np.testing.assert_array_equal(play(Replay(path=path, **keys)).planes, given)
+    assert refused(path).endswith(
+        'holds several images: 0 "small" (TYX 2x16x16), 1 "large" (TYX 3x32x24). Say which one: dataset = 0'
+    )
     assert 'Did you mean "large"?' in refused(path, dataset="lage")
     assert "it has 2, counted from 0" in refused(path, series=2)
 
@@ -575,6 +578,18 @@ def test_damage_in_the_middle_is_an_error_of_that_frame(tmp_path):
             one.offer_all().take()
         assert one.seqs == [0, 1, 2]
     assert "\n" not in str(caught.value)
+
+
+def test_damage_that_hides_pages_is_told(tmp_path, caplog):
+    path = tmp_path / "hurt.tif"
+    tifffile.imwrite(path, noise((6, 512, 64), "uint16"), photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[4].offset
+    content = bytearray(path.read_bytes())
+    content[at : at + 300] = bytes(300)  # the chain of pages ends there, and nothing else is wrong
+    path.write_bytes(content)
+    assert "is damaged or cut short" in refused(path)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("seed", range(40))

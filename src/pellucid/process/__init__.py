@@ -8,6 +8,7 @@
     recorded   IN: streams, units (planes or stacks), their places, their pixels
     images     its images, positions put together
     facts      what a file tells beside its pixels: z step, interval, rows of a recording
+    written    which planes of a recording that was not ended are there
     plan       what is done, as JSON in OUT: blocks, planes, threads; by which a second call knows that it may go on
     arrays     the arrays of OUT: made as a recording's are, then written by index
     bound      the stages of a stream, open and bound to memory

@@ -7,13 +7,13 @@ row says why. What no other frame could get over (no memory, no disk, no IN) end
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from platform import node
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from pellucid.errors import RunError, SourceError, StageError
 from pellucid.metrics import now_ns
 from pellucid.process.arrays import Arrays
 from pellucid.process.bound import BoundChain
-from pellucid.process.plan import PLACE, Block, Plan
+from pellucid.process.folder import not_written
+from pellucid.process.plan import PLACE, Block, Plan, tiled_otherwise
 from pellucid.process.recorded import open_recorded
 from pellucid.protocols import RAW, FrameInfo, Slot
 from pellucid.runtime.chain import pick_device, use_threads
@@ -89,11 +90,7 @@ class BlockRunner:
                 return None
             self._commit(block, rows)
         except OSError as error:
-            full = error.errno == errno.ENOSPC
-            raise RunError(
-                f"{self._out} cannot be written: {error.strerror or error}. "
-                f"{'Free some space' if full else 'Mend that'} and type the same command again: it goes on from there"
-            ) from None
+            raise not_written(self._out, error) from None
         finally:
             if bound.history:
                 self._let_go()
@@ -102,8 +99,12 @@ class BlockRunner:
     def _bind(self, stream: int) -> BoundChain:
         if self._bound is None or self._bound[0] != stream:
             self._let_go()
-            bound = BoundChain(self._config, self._recorded.streams[stream], self._device)
+            given = self._recorded.streams[stream]
+            bound = BoundChain(self._config, given, self._device)
             self._bound = stream, bound
+            why = tiled_otherwise(self.plan.tiles[stream], bound.tiles, bound.names)
+            if why:
+                raise RunError(f"{given.channel} of {given.camera} on {node() or 'this computer'}: {why}")
         return self._bound[1]
 
     def _let_go(self) -> None:

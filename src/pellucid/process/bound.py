@@ -20,6 +20,11 @@ def _history(stages: Iterable[Stage]) -> int:
     return sum(max(int(getattr(stage, "history", 0) or 0), 0) for stage in stages)
 
 
+def _tile(stage: Stage) -> list[int] | None:
+    tile = getattr(stage, "tile", None)
+    return None if tile is None else [int(n) for n in tile]
+
+
 class BoundChain:
     """The stages of a stream, opened and bound to slots of their own.
 
@@ -33,6 +38,10 @@ class BoundChain:
     ----------
     planes : dict of str to Spec
         That come out, without raw.
+    names : list of str
+        Of the stages.
+    tiles : list
+        For each stage the tile in which it cuts frames, by the memory that it found; None for the whole.
     history : int
     slots : Sequence of Slot
         One; on a GPU two, so that one goes up while the other is computed.
@@ -41,12 +50,15 @@ class BoundChain:
     def __init__(self, config: Config, stream: Stream, device: str) -> None:
         stages = config.make_stages(stream)
         self.planes: dict[str, Spec] = {}
+        self.names = list(stages)
+        self.tiles: list[list[int] | None] = []
         self.history = 0
         self.chain: Chain | None = Chain(stages, stream, device) if stages else None
         self._ring: SlotRing | None = None
         try:
             if self.chain is not None:
                 self.planes = self.chain.open()
+                self.tiles = [_tile(stage) for stage in stages.values()]
                 self.history = _history(stages.values())
             _look_for_room(stream, {RAW: stream.spec} | self.planes)
             self._ring = SlotRing(

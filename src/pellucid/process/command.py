@@ -18,9 +18,9 @@ from pellucid.process.block import BlockRunner
 from pellucid.process.bound import BoundChain
 from pellucid.process.config import load_config, unit_of
 from pellucid.process.finish import facts_of_call, failed, finish
-from pellucid.process.folder import OutFolder
+from pellucid.process.folder import OutFolder, not_written
 from pellucid.process.mistakes import look_at, look_for_names
-from pellucid.process.plan import Block, Plan, make_plan
+from pellucid.process.plan import Block, Plan, make_plan, tiled_otherwise
 from pellucid.process.progress import FrameBar
 from pellucid.process.recorded import Recorded, open_recorded
 from pellucid.protocols import RAW, Spec
@@ -76,6 +76,7 @@ class Processing:
         self._stop = threading.Event()
         self._recorded: Recorded | None = None
         self._stages: list[list[dict[str, Any]]] = []
+        self._names: list[list[str]] = []
         self.report: dict[str, Any] | None = None
 
     def open(self) -> None:
@@ -100,8 +101,10 @@ class Processing:
         except PermissionError as error:
             raise SourceError(f"IN {self._given} cannot be read: {error.strerror}") from None
         look_for_names(config, recorded)
-        planes, histories = self._bind(config, recorded)
-        plan = self._plan = make_plan(config, recorded, planes, histories, device=self._device, with_raw=self._with_raw)
+        planes, histories, tiles = self._bind(config, recorded)
+        plan = self._plan = make_plan(
+            config, recorded, planes, histories, tiles, device=self._device, with_raw=self._with_raw
+        )
         self._sha256 = config.sha256
         if begun:
             self._look_at_begun(plan)
@@ -111,19 +114,24 @@ class Processing:
         if not begun:
             self._folder.make(lambda folder: self._fill(folder, recorded, plan))
 
-    def _bind(self, config: Config, recorded: Recorded) -> tuple[list[dict[str, Spec]], list[int]]:
+    def _bind(
+        self, config: Config, recorded: Recorded
+    ) -> tuple[list[dict[str, Spec]], list[int], list[list[list[int] | None]]]:
         """Open the stages of each stream once, to know what comes out of them and that they work."""
         planes: list[dict[str, Spec]] = []
         histories: list[int] = []
+        tiles: list[list[list[int] | None]] = []
         for stream in recorded.streams:
             bound = BoundChain(config, stream, self._device)
             self._stages.append(bound.chain.describe() if bound.chain is not None else [])
             bound.close()
             planes.append({RAW: stream.spec} | bound.planes if self._with_raw else dict(bound.planes))
             histories.append(bound.history)
+            tiles.append(bound.tiles)
+            self._names.append(bound.names)
         if not any(name != RAW for row in planes for name in row):
             raise ConfigError(f"no stage of {self._config_path} works on any stream of IN, so there is nothing to do")
-        return planes, histories
+        return planes, histories, tiles
 
     def _look_at_begun(self, plan: Plan) -> None:
         try:
@@ -136,6 +144,9 @@ class Processing:
                 f"OUT {self._folder.path} was begun by another call: {why}. "
                 "Type that one again to go on with it, or give another folder for OUT"
             )
+        for begun, now, names in zip(earlier.tiles, plan.tiles, self._names, strict=True):
+            if why := tiled_otherwise(begun, now, names):
+                raise SinkError(f"OUT {self._folder.path} cannot be gone on with here: {why}")
 
     def _fill(self, folder: Path, recorded: Recorded, plan: Plan) -> None:
         run = {"version": version, "config_sha256": self._sha256}
@@ -175,7 +186,11 @@ class Processing:
                 count = total - sum(block.count for block in blocks if block.number in left)
                 self._say(f"stopped: {count} of {total} frames are done. Type the same command again to go on")
                 return
-            self.report = report = finish(folder.path, plan, self._recorded, self._facts(seconds, total - before))
+            try:
+                report = finish(folder.path, plan, self._recorded, self._facts(seconds, total - before))
+            except OSError as error:
+                raise not_written(folder.path, error) from None
+            self.report = report
         folder.clean()
         self._say_end(report, seconds, total - before)
 
@@ -212,6 +227,8 @@ class Processing:
         more = cores // plan.threads
         if self._device == "cpu" and self._workers == 1 and not self._scheduler and more > 1:
             self._say(f"{plan.threads} of {cores} cores compute; to use all of them stop it and add: --workers {more}")
+        if self._recorded is not None and self._recorded.remark:
+            self._say(self._recorded.remark)
         if before:
             self._say(f"{before} frames were done by an earlier call")
 
@@ -230,6 +247,8 @@ class Processing:
         for where, n in {**counts["raw_only"], **counts["lost"]}.items():
             self._say(f"           {n} empty: {where}")
         for note in report["notes"]:
+            if self._recorded is not None and note == self._recorded.remark:
+                continue  # said when it began
             self._say(f"           {note}")
         self._say(f"recording  {self._folder.path}")
         if counts["unaccounted"]:

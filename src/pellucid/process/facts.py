@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.sources._tiff import complaints
+
 __all__ = ["Facts", "Rows", "attributes", "facts_of", "load_rows"]
 
 _UM = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "nm": 1e-3, "mm": 1e3}
@@ -40,7 +42,7 @@ def facts_of(path: Path, stored: Any) -> Facts:
     """Look into the metadata of what `stored` was opened from; whatever is damaged there is left out."""
     try:
         if path.is_file():
-            return _tiff(path)
+            return _tiff(path, stored._file.series.index(stored._series))
         if (path / "NDTiff.index").is_file():
             summary = stored._data.summary_metadata or {}
             z_um = float(summary.get("z-step_um") or 0) or None
@@ -74,16 +76,16 @@ def _zarr_interval(path: Path) -> float | None:
     return None if unit is None else float(scale[names.index("t")]) * unit
 
 
-def _tiff(path: Path) -> Facts:
+def _tiff(path: Path, at: int) -> Facts:
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
-        axes = file.series[0].axes[:-2] if file.series else ""
+    # What tifffile complains of was looked at when the file was opened for its pixels.
+    with complaints(), tifffile.TiffFile(path) as file:
+        axes = file.series[at].axes[:-2]
         unnamed = bool(axes) and not set(axes) & set("TZ")
         if file.is_ome:
-            pixels = next(
-                e for e in ElementTree.fromstring(file.ome_metadata or "").iter() if e.tag.endswith("}Pixels")
-            )
+            images = [e for e in ElementTree.fromstring(file.ome_metadata or "").iter() if e.tag.endswith("}Pixels")]
+            pixels = images[min(at, len(images) - 1)]
             return Facts(
                 _times(pixels.get("PhysicalSizeZ"), _UM.get(pixels.get("PhysicalSizeZUnit", "µm"))),
                 _times(pixels.get("TimeIncrement"), _SECONDS.get(pixels.get("TimeIncrementUnit", "s"))),

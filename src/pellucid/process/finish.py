@@ -61,6 +61,8 @@ def finish(out: Path, plan: Plan, recorded: Recorded, facts: Mapping[str, Any]) 
         file.flush()
         os.fsync(file.fileno())
     os.replace(half, out / "frames.jsonl")
+    if recorded.remark:
+        ledger.note(recorded.remark)
     for remark, n in remarks.items():
         ledger.note(f"in {n} of {ledger.received}: {remark}")
     report = make_report(ledger, facts)

@@ -18,6 +18,7 @@ OUT that can be seen can always be gone on with.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -28,7 +29,7 @@ from pathlib import Path
 from pellucid.errors import RunError, SinkError
 from pellucid.process.plan import PLACE
 
-__all__ = ["OutFolder"]
+__all__ = ["OutFolder", "not_written"]
 
 
 class OutFolder:
@@ -172,6 +173,15 @@ class OutFolder:
             yield
         finally:
             file.close()
+
+
+def not_written(out: Path, error: OSError) -> RunError:
+    """Return what to raise where the disk does not take what belongs into OUT."""
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+    return RunError(
+        f"{out} cannot be written: {error.strerror or error}. "
+        f"{'Free some space' if full else 'Mend that'} and type the same command again: it goes on from there"
+    )
 
 
 def _lock(file: int) -> None:

@@ -13,7 +13,7 @@ from pellucid.errors import SourceError
 from pellucid.process.facts import attributes
 from pellucid.sources._stored import Grid, Stored, open_stored
 
-__all__ = ["image_folders", "level_folder", "open_image", "position_names"]
+__all__ = ["image_folders", "level_folder", "open_image", "position_folders", "position_names"]
 
 
 def image_folders(path: Path, dataset: int | str | None) -> list[tuple[Path, str]]:
@@ -47,8 +47,10 @@ def open_image(folder: Path, dataset: int | str | None) -> Stored:
     try:
         return open_stored(folder, dataset)
     except SourceError as error:
-        hint = ". Type: --set source.dataset=..." if "several images" in str(error) else ""
-        raise SourceError(f"{error}{hint}") from None
+        # Here it is no config that says which, since [source] of a config is not used.
+        before, says, which = str(error).partition("Say which one: dataset = ")
+        hint = f"{says.partition(':')[0]}: --set source.dataset={which.strip(chr(34))}" if says else ""
+        raise SourceError(before + hint) from None
 
 
 def level_folder(folder: Path) -> Path:
@@ -61,6 +63,13 @@ def position_names(folder: Path, count: int) -> list[str]:
     """Return a name for each position; as in the file, as far as it has any."""
     names = attributes(folder / "OME").get("ome", {}).get("series") or [] if folder.is_dir() else []
     return [*names, *(f"p{i}" for i in range(len(names), count))]
+
+
+def position_folders(stored: Stored) -> list[Path]:
+    """Return the folder of each position of an OME-Zarr, in their order; empty for any other format."""
+    images = stored._images if isinstance(stored, _Positions) else [stored]
+    told = [image.streams[0].details for image in images]
+    return [Path(str(t["file"])) for t in told if str(t.get("format", "")).startswith("OME-Zarr")]
 
 
 class _Positions:

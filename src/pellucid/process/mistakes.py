@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pellucid.config import Config
 from pellucid.errors import SourceError, StageError, did_you_mean
+from pellucid.process.plan import PLACE
 from pellucid.process.recorded import Recorded
 
 __all__ = ["look_at", "look_for_names"]
@@ -24,6 +25,19 @@ def look_at(given: Path) -> None:
             raise SourceError(f"IN {given} is an empty file")
         if not os.access(given, os.R_OK):
             raise SourceError(f"IN {given}: you may not read it")
+        for folder in (given, given.parent):
+            if (folder / PLACE / "plan.json").is_file() and not (folder / "report.json").is_file():
+                raise SourceError(
+                    f"IN {given} is of a pellucid process that was stopped: the frames it has not done are zeros. "
+                    "Type its command again, to let it end"
+                )
+        if given.is_dir() and not (given / "raw.ome.zarr").exists() and not (given / "zarr.json").exists():
+            images = sorted(p.name for p in given.glob("*.ome.zarr"))
+            if images and not (given / "NDTiff.index").exists():
+                raise SourceError(
+                    f"IN {given} has no raw; its images are {', '.join(images)}. Give one of them: "
+                    f"{given / ('restored.ome.zarr' if 'restored.ome.zarr' in images else images[0])}"
+                )
     except OSError as error:
         raise SourceError(f"IN {given} cannot be read: {error.strerror}") from None
 
@@ -35,7 +49,10 @@ def look_for_names(config: Config, recorded: Recorded) -> None:
         for row in config.stages:
             for name in getattr(row, f"{what}s"):
                 if name not in there:
+                    # To one who types it, dapi is as near to DAPI as DPAI is.
+                    by_sound = {one.casefold(): one for one in there}
+                    near = by_sound.get(name.casefold(), name)
                     raise StageError(
                         f'{row.where}.{what}s = ["{name}"], but the {what}s of IN are {", ".join(there)}.'
-                        f"{did_you_mean(name, there)}"
+                        f"{did_you_mean(near, there)}"
                     )

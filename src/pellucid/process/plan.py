@@ -1,7 +1,8 @@
 """What is to be done, as JSON in OUT: whoever computes a block reads it there, and a second call compares.
 
 All on which a pixel of the result can depend is in here: IN, the config with the files that it names, the planes, the
-number of threads, the device, the versions. What it cannot depend on (how many workers, which call) is not.
+number of threads, the device, the tiles that the memory allowed, the versions. What it cannot depend on (how many
+workers, which call) is not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pellucid.process.config import unit_of
 from pellucid.process.recorded import Recorded
 from pellucid.protocols import Spec
 
-__all__ = ["PLACE", "THREADS", "Block", "Plan", "make_plan"]
+__all__ = ["PLACE", "THREADS", "Block", "Plan", "make_plan", "tiled_otherwise"]
 
 THREADS = {"plane": 1, "stack": 4}
 """Of torch in each process, unless ``session.threads`` says otherwise; never more than this computer has cores.
@@ -64,6 +65,8 @@ class Plan:
         For each stream: how many units there are, and how many are a block.
     planes
         For each stream those that are written, with their Specs.
+    tiles
+        For each stream and stage what `pellucid.process.bound.BoundChain` says of it.
     """
 
     given: str
@@ -78,6 +81,7 @@ class Plan:
     units: Sequence[int]
     block: Sequence[int]
     planes: Sequence[Mapping[str, Mapping[str, Any]]]
+    tiles: Sequence[Sequence[Sequence[int] | None]]
 
     @property
     def specs(self) -> list[dict[str, Spec]]:
@@ -114,7 +118,7 @@ class Plan:
         return cls(**json.loads(text))
 
     def differs(self, other: Plan) -> str:
-        """Say in what an earlier plan differs from this one; empty where it does not."""
+        """Say in what an earlier plan differs from this one; empty where it does not, or in its tiles alone."""
         mine, others = json.loads(self.text()), json.loads(other.text())
         names = {
             "given": "IN was {1}, now {0}",
@@ -124,7 +128,7 @@ class Plan:
             "with_raw": "--with-raw was {1}, now {0}",
             "versions": "it was begun with {1}, this is {0}",
         }
-        for key in [*names, *(key for key in others if key not in names)]:
+        for key in [*names, *(key for key in others if key not in {*names, "tiles"})]:
             value = others[key]
             if mine[key] == value:
                 continue
@@ -140,6 +144,7 @@ def make_plan(
     recorded: Recorded,
     planes: Sequence[Mapping[str, Spec]],
     histories: Sequence[int],
+    tiles: Sequence[Sequence[Sequence[int] | None]],
     *,
     device: str,
     with_raw: bool,
@@ -155,6 +160,8 @@ def make_plan(
         For each stream those that are written.
     histories
         For each stream, how many frames before a block its stages must have seen.
+    tiles
+        For each stream and stage.
     device
         As `pellucid.runtime.chain.pick_device` returned it.
     with_raw
@@ -180,6 +187,7 @@ def make_plan(
             }
             for row in planes
         ],
+        tiles=tiles,
     )
     blocks = []
     for i, (n, history) in enumerate(zip(units, histories, strict=True)):
@@ -187,6 +195,32 @@ def make_plan(
         size = min(_BLOCK_UNITS, _BLOCK_BYTES // max(plan.unit_bytes(i), 1), -(-n // _BLOCKS))
         blocks.append(max(size, 1, 8 * history))
     return Plan(**{**{name: getattr(plan, name) for name in plan.__dataclass_fields__}, "block": blocks})
+
+
+def tiled_otherwise(
+    begun: Sequence[Sequence[int] | None], now: Sequence[Sequence[int] | None], names: Sequence[str]
+) -> str:
+    """Say which stage of a stream cuts frames into other tiles than OUT was begun with; empty where none does.
+
+    Parameters
+    ----------
+    begun, now
+        For each stage its tile.
+    names
+        Of the stages.
+    """
+    for i, (was, is_, name) in enumerate(zip(begun, now, names, strict=True)):
+        if was != is_:
+            return (
+                f"stages[{i}] {name} takes {_tiles(is_)} in the memory there is here, and OUT was begun with "
+                f"{_tiles(was)}, which gives other last digits. Go on where there is as much memory as there was, or "
+                "begin another OUT with memory_gb = 8 (what each of the computers has) in that stage"
+            )
+    return ""
+
+
+def _tiles(tile: Sequence[int] | None) -> str:
+    return "whole frames" if tile is None else f"tiles of {'x'.join(map(str, tile))}"
 
 
 def _files(given: Path, config: Config) -> dict[str, str]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pellucid.config import Config
 from pellucid.errors import SourceError
 from pellucid.process.facts import Facts, Rows, attributes, facts_of, load_rows
-from pellucid.process.images import image_folders, level_folder, open_image, position_names
+from pellucid.process.images import image_folders, level_folder, open_image, position_folders, position_names
+from pellucid.process.written import Written, ended
 from pellucid.protocols import Spec, Stream
 from pellucid.sources._stored import Stored
 
@@ -69,6 +70,8 @@ class Recorded:
     image_of : list of int
         For each stream.
     rows : Rows or None
+    remark : str
+        What is worth a line to the user; empty where nothing is.
 
     Raises
     ------
@@ -98,6 +101,30 @@ class Recorded:
         ranks[np.argsort(firsts, kind="stable")] = np.arange(len(firsts))
         self._seqs = np.split(ranks, np.cumsum([len(ats) for ats in self._ats])[:-1])
         self.rows: Rows | None = load_rows(path, told, self._where) if path.is_dir() else None
+        self.remark = ""
+        self._gone = np.zeros(len(self._where), bool)
+        if self.rows is not None and self.rows.complete:
+            self._gone = self.rows.seq < 0
+        elif path.is_dir():
+            self._look_for_written()
+
+    def _look_for_written(self) -> None:
+        """Find the planes that a recording has room for and that were never written, since it was not ended."""
+        folders = [position_folders(image.stored) for image in self.images]
+        if not all(folders) or ended(self.path, [folder for row in folders for folder in row]):
+            return
+        for image, row in zip(self.images, folders, strict=True):
+            written = [Written(folder) for folder in row]
+            for at in range(image.first, image.first + image.stored.count):
+                if self.rows is not None and self.rows.seq[at] >= 0:
+                    continue
+                axes = image.stored.locate(at - image.first)[1]
+                self._gone[at] = axes not in written[axes.get("p", 0)]
+        if gone := int(self._gone.sum()):
+            self.remark = (
+                f"IN was not finished: {gone} of its {len(self._gone)} planes were never written; "
+                "they count as lost and stay empty"
+            )
 
     def _take_in(
         self,
@@ -229,9 +256,7 @@ class Recorded:
     def lack(self, stream: int, unit: int) -> str:
         """Say what of a unit never arrived in IN; empty where all is there."""
         ats = self._ats[stream][unit]
-        gone = ats < 0
-        if self.rows is not None and self.rows.complete:
-            gone |= self.rows.seq[ats] < 0
+        gone = (ats < 0) | self._gone[ats]
         if not gone.any():
             return ""
         return "not in IN" if gone.all() else f"IN lacks z = {', '.join(map(str, np.flatnonzero(gone)))}"

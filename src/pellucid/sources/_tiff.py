@@ -17,11 +17,18 @@ from pellucid.protocols import Stream
 from pellucid.sources._stored import Grid, plane_spec
 from pellucid.sources._tiff_facts import pixel_and_channels, z_step_um
 
-__all__ = ["StoredTiff"]
+__all__ = ["StoredTiff", "complaints"]
 
 """Length units of ImageJ and OME, in micrometres; inches are left out, since they mean a printer."""
 
-BROKEN = ("page offset", "offset to page", "circular reference", "corrupted")
+BROKEN = (
+    "page offset",
+    "offset to page",
+    "circular reference",
+    "corrupted",
+    "failed to reshape",
+    "shape does not match page shape",
+)
 """Of what tifffile says and goes on after: where these words stand, pages are missing."""
 
 
@@ -37,16 +44,18 @@ class StoredTiff:
 
         self._what = str(path)
         # tifffile meets damage in many places and with many types of exception.
-        with _complaints() as complaints:
+        with complaints() as found:
             try:
                 self._file = tifffile.TiffFile(path)
             except Exception as error:
                 raise SourceError(f"{path} cannot be read as TIFF: {_line(error)}") from None
             try:
+                if len(self._file.series) > 1 and found:  # what is left of one image may look like several
+                    raise SourceError(f"{path} is damaged or cut short: {_line(found[0])}")
                 self._series = self._choose(dataset)
                 self._open()
-                if complaints:
-                    raise SourceError(f"{path} is damaged or cut short: {_line(complaints[0])}")
+                if found:
+                    raise SourceError(f"{path} is damaged or cut short: {_line(found[0])}")
             except (SourceError, KeyboardInterrupt):
                 self._file.close()
                 raise
@@ -55,11 +64,17 @@ class StoredTiff:
                 raise SourceError(f"{path} is damaged: {_line(error)}") from None
 
     def _choose(self, dataset: str | int | None) -> Any:
-        """Return the series that was asked for; the first one else."""
+        """Return the series that was asked for, or the only one."""
         series = self._file.series
         if not series:
             raise SourceError(f"{self._what} holds no image")
         names = [one.name for one in series]
+        if dataset is None and len(series) > 1:
+            held = [_told(i, one) for i, one in enumerate(series[:8])]
+            raise SourceError(
+                f"{self._what} holds several images: {', '.join(held)}{' ...' if len(series) > 8 else ''}. "
+                "Say which one: dataset = 0"
+            )
         if isinstance(dataset, str) and dataset in names:
             return series[names.index(dataset)]
         number = 0 if dataset is None else dataset
@@ -165,7 +180,7 @@ class StoredTiff:
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
+def complaints() -> Iterator[list[str]]:
     """Collect what tifffile logs of missing pages; it plays what is left, which would look like a whole file."""
     found: list[str] = []
 
@@ -200,6 +215,11 @@ def _name_axes(axes: str, shape: Sequence[int]) -> tuple[list[str], list[int]]:
             names.append(name)
             sizes.append(size)
     return names, sizes
+
+
+def _told(number: int, series: Any) -> str:
+    name = f' "{series.name}"' if series.name else ""
+    return f"{number}{name} ({series.axes} {'x'.join(map(str, series.shape))})"
 
 
 def _line(error: BaseException | str) -> str:

@@ -42,7 +42,8 @@ class Replay:
     loop
         How often the file is played; 0 for ever. Axis ``t`` goes on counting.
     dataset
-        Which of several images: number or name of a TIFF series, path within a Zarr (``"1"``, ``"A/1/0"``).
+        Which of several images: number or name of a TIFF series, path within a Zarr (``"1"``, ``"A/1/0"``). A file
+        of several is not replayed without it.
     series
         Another word for `dataset`.
     preload
