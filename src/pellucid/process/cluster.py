@@ -70,11 +70,14 @@ def run_on_cluster(
     under_way: dict[Any, Block] = {}
     asked = False
     with _client(distributed, workers, scheduler) as client:
+
+        def begin(block: Block) -> None:
+            under_way[client.submit(run_block, str(out), token, block.number, pure=False)] = block
+
         while True:
             room = _AHEAD * max(len(client.nthreads()), 1) - len(under_way)
             for block in () if asked else _first(waiting, room):
-                future = client.submit(run_block, str(out), token, block.number, pure=False)
-                under_way[future] = block
+                begin(block)
             if not under_way:
                 return
             if stop() and not asked:
@@ -85,7 +88,12 @@ def run_on_cluster(
             except TimeoutError:
                 continue
             for future in ended:
-                _result(future, under_way.pop(future), done)
+                block = under_way.pop(future)
+                # Its worker died with the answer; what a block writes is the same each time.
+                if future.status == "lost" and client.status == "running":
+                    begin(block)
+                else:
+                    _result(future, block, done)
 
 
 def _result(future: Any, block: Block, done: Callable[[Block], None]) -> None:
