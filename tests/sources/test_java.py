@@ -206,6 +206,7 @@ def test_an_acquisition_of_the_application_keeps_its_frames(server, monkeypatch)
         assert not run.infos
         assert server.core.getRemainingImageCount() == 10
         acquisitions.running = False
+        run.for_s(1.0)  # a sequence shorter than a look at whose it is could not be told from what they left
         server.core.startSequenceAcquisition(10, 0, True)
         run.take(10).finish()
     assert run.numbers() == list(range(10))

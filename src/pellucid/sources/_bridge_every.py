@@ -16,6 +16,8 @@ FULL = 0.9
 """Of Micro-Manager's buffer: from there on images are taken out without their pixels, with a count."""
 NEARLY_FULL = 0.7
 """A buffer that was so full when it was last looked at, and was then thrown away, had overflowed."""
+ASK_WHOSE_S = 0.25
+"""While an acquisition of the application runs: a sequence that begins and ends in between is taken for its own."""
 ROOM_S = 0.005
 """For a slot, before the buffer is looked at again."""
 
@@ -201,7 +203,7 @@ class EveryFrame(Watch):
         return waiting >= FULL * self._capacity
 
     def _stand_by(self) -> float:
-        if now_ns() - self._asked_ns > 1e9:
+        if now_ns() - self._asked_ns > ASK_WHOSE_S * 1e9:
             self._look_whose()
         return IDLE_S
 
