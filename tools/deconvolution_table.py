@@ -3,7 +3,7 @@
 ::
 
     python tools/deconvolution_table.py --data ../shared/data [--pictures FOLDER]
-    python tools/deconvolution_table.py --figures figures.json     of pellucid bench --only deconvolution --output ...
+    python tools/deconvolution_table.py --figures figures.json     of pellucid bench deconvolution --output ...
 
 One picture has a truth (flowdec's bars); the others are compared with scikit-image's Richardson-Lucy after 10 and 30
 iterations, which says how far a result goes, not how good it is. Their PSFs are in part guesses: see `stacks`.

@@ -336,10 +336,11 @@ def demo(
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option(help="wire, path, remote, core, bridge or deconvolution; repeatable.")
+    what: Annotated[
+        list[str] | None, typer.Argument(help="wire, path, remote, core, bridge, deconvolution; all if none is named.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="The same as naming it.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Measure this computer: wire, whole path and deconvolution, each as a ratio within one run."""
@@ -347,7 +348,7 @@ def bench(
 
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.absolute().parent}")
-    figures = run_benchmarks(quick=quick, only=only)
+    figures = run_benchmarks(quick=quick, only=[*(what or ()), *(only or ())] or None)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

@@ -206,6 +206,7 @@ def test_lossless_sends_every_frame_to_a_slow_session(tmp_path):
         (["send", "--simulated", "--set", "shpae=[3,3]"], 'Did you mean "shape"'),
         (["send", "--simulated", "--wait", "0.3", "--to", "tcp://127.0.0.1:9"], "nobody answers"),
         (["bench", "--only", "everything"], "no such benchmark"),
+        (["bench", "everything"], "everything: no such benchmark"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(args, says, tmp_path):

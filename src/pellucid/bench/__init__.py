@@ -47,7 +47,7 @@ def run_benchmarks(*, quick: bool = False, only: Sequence[str] | None = None) ->
     """
     for part in only or ():
         if part not in MEASURES:
-            raise ConfigError(f"--only {part}: no such benchmark. Allowed: {', '.join(MEASURES)}")
+            raise ConfigError(f"{part}: no such benchmark. Allowed: {', '.join(MEASURES)}")
     threads = torch.get_num_threads()
     figures: dict[str, Any] = {"date": date.today().isoformat(), "hardware": _hardware()}
     for part in only or MEASURES:
