@@ -1,4 +1,4 @@
-"""The vocabulary: what a frame is, and the four kinds of part that a run is made of.
+"""The vocabulary: what a frame is, and the kinds of part that a run is made of.
 
 Every part has one rhythm: ``open`` makes all decisions, allocates and may raise; one hot verb runs
 for each frame and does nothing but its work; ``close`` gives everything back.
@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Account", "Engine", "FrameInfo", "Ring", "Sink", "Slot", "Source", "Spec", "Stage", "Stream"]
+__all__ = ["Account", "FrameInfo", "Ring", "Sink", "Slot", "Source", "Spec", "Stage", "Stream"]
 
 RAW = "raw"
 RESTORED = "restored"
@@ -352,22 +352,6 @@ class Stage(Protocol):
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
         """Hot: fill `result` from `given`. The caller owns both; nothing is allocated, nothing waits."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Runs one network on one device."""
-
-    captures: bool
-
-    def open(self, given: Spec, device: str) -> Spec:
-        """Load, compile or fetch from the cache; return the Spec of the result."""
-
-    def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
-        """Hot: fill `result` from `given`."""
 
     def close(self) -> None:
         """Give everything back."""
