@@ -1,0 +1,211 @@
+"""Train a network: steps, checkpoints, going on after a kill, and a curve to look at."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pellucid.training.patches import Batch, Patches
+
+__all__ = ["Progress", "Settings", "Training"]
+
+WARM_STEPS = 200
+_LEAST_NOISE = 2e-4
+"""Mean square below which a patch is not weighed any more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how.
+
+    Parameters
+    ----------
+    steps
+        Batches in all.
+    batch, side_px
+        Patches in a batch and their side, as given to the network.
+    rate
+        Learning rate of AdamW at its highest; it rises over the first 200 steps and falls as a cosine.
+    decay
+        Weight decay.
+    average
+        The weights that are kept are a mean over about ``1 / (1 - average)`` steps.
+    precision
+        ``"bfloat16"`` or ``"float16"`` for the forward pass where the device is quick at it; sums stay float32.
+    seed
+        Of the weights and of all chance in the patches.
+    save_every, validate_every
+        Steps.
+    """
+
+    steps: int = 20_000
+    batch: int = 8
+    side_px: int = 128
+    rate: float = 1.5e-3
+    decay: float = 1e-4
+    average: float = 0.999
+    precision: str = "bfloat16"
+    seed: int = 1
+    save_every: int = 500
+    validate_every: int = 1000
+
+
+@dataclass
+class Progress:
+    """Where a training is."""
+
+    step: int = 0
+    loss: float = math.nan
+    seconds: float = 0.0
+    quality: dict[str, float] = field(default_factory=dict)
+
+
+class Training:
+    """One network in training, in a folder of its own.
+
+    Parameters
+    ----------
+    network
+    sources
+        Where patches come from, and in which shares of the steps.
+    settings
+    folder
+        Gets ``last.pt`` (everything needed to go on), ``curve.csv``.
+    device
+    validate
+        Judges the averaged network: name of a figure -> value.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sources: Sequence[tuple[Patches, float]],
+        settings: Settings,
+        folder: Path,
+        device: str = "cpu",
+        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    ) -> None:
+        self.settings, self.folder, self.device = settings, folder, device
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged: nn.Module = torch.optim.swa_utils.AveragedModel(
+            self.network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average),
+        )
+        self.progress = Progress()
+        self._sources = [source for source, _ in sources]
+        self._shares = torch.tensor([share for _, share in sources], dtype=torch.float64)
+        self._validate = validate
+        self._chance = torch.Generator().manual_seed(settings.seed)
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
+        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate_at)
+        self._scaler = torch.amp.GradScaler(device.split(":")[0], enabled=settings.precision == "float16")
+
+    def _rate_at(self, step: int) -> float:
+        if step < WARM_STEPS:
+            return (step + 1) / WARM_STEPS
+        part = (step - WARM_STEPS) / max(self.settings.steps - WARM_STEPS, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(part, 1.0))) + 1e-3
+
+    def run(self, tell: Callable[[Progress], None] | None = None) -> nn.Module:
+        """Train to the end, from the last checkpoint where there is one; return the averaged network."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.resume()
+        began = time.monotonic() - self.progress.seconds
+        smooth = self.progress.loss
+        while self.progress.step < self.settings.steps:
+            loss = self._step()
+            smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
+            self.progress.step += 1
+            self.progress.loss, self.progress.seconds = smooth, time.monotonic() - began
+            step = self.progress.step
+            last = step == self.settings.steps
+            if last or step % self.settings.validate_every == 0:
+                if self._validate is not None:
+                    self.progress.quality = dict(self._validate(self.averaged.module))
+                self._note()
+            if last or step % self.settings.save_every == 0:
+                self.save()
+            if tell is not None:
+                tell(self.progress)
+        return self.averaged.module  # type: ignore[return-value]
+
+    def _step(self) -> float:
+        which = int(torch.multinomial(self._shares, 1, generator=self._chance))
+        batch = self._sources[which].draw(self.settings.batch, self.settings.side_px, self._chance)
+        loss = self._loss(batch)
+        self._optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimiser)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._schedule.step()
+        self.averaged.update_parameters(self.network)  # type: ignore[operator]
+        return float(loss.detach())
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Weigh each patch by its noise: quality is told in dB, where a tenth of the error counts as much anywhere."""
+        given = batch.given.to(self.device, memory_format=torch.channels_last)
+        target = batch.target.to(self.device)
+        kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.settings.precision)
+        with torch.autocast(self.device.split(":")[0], kind, enabled=kind is not None):
+            result = self.network(given)
+        error = (result.float() - target).square()
+        if batch.mask is None:
+            each = error.mean((1, 2, 3))
+        else:
+            mask = batch.mask.to(self.device)
+            each = (error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
+        return (each / (batch.noise.to(self.device) + _LEAST_NOISE)).mean()
+
+    def save(self) -> None:
+        """Write ``last.pt``, whole or not at all."""
+        state = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "chance": self._chance.get_state(),
+            "progress": vars(self.progress),
+        }
+        part = self.folder / "last.pt.part"
+        torch.save(state, part)
+        os.replace(part, self.folder / "last.pt")
+
+    def resume(self) -> bool:
+        """Take up ``last.pt`` where it is there; tell whether it was."""
+        path = self.folder / "last.pt"
+        if not path.is_file():
+            return False
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._chance.set_state(state["chance"])
+        self.progress = Progress(**state["progress"])
+        return True
+
+    def _note(self) -> None:
+        row = {"step": self.progress.step, "seconds": round(self.progress.seconds), "loss": self.progress.loss}
+        row |= self.progress.quality
+        path = self.folder / "curve.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
