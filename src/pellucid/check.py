@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pellucid.config import GROUPS, Config, installed, keys_of
-from pellucid.deconvolution.memory import Needed, given_limits
 from pellucid.errors import ConfigError, PellucidError
+from pellucid.memory import Needed, given_limits
 from pellucid.protocols import RAW, Spec, Stage, Stream
 from pellucid.runtime.assembly import stack_stream
-from pellucid.runtime.chain import Chain, pick_device
+from pellucid.runtime.chain import Chain, give_back, pick_device
 from pellucid.runtime.stacks import planes_nbytes
 from pellucid.sources._experiment import Experiment
-from pellucid.terminal import console, say
+from pellucid.terminal import console, network_lines, say
 from pellucid.wire.memory import SlotLayout
 
 __all__ = ["check_config", "print_parts"]
@@ -66,12 +66,14 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         planes: dict[str, Spec] = {RAW: stream.spec}
         stages = config.make_stages(stream)
         if stages:
-            chain = Chain(stages, stream, device)
+            chain = Chain(stages, stream, device, say)
             try:
                 planes |= chain.open()
                 for row in chain.describe():
                     which = f" ({_name(stream, streams)})" if len(streams) > 1 else ""
                     rows.add_row("stage", f"{row['stage']}{which}: {row['reads']} -> {row['writes']}")
+                    for line in network_lines(row):
+                        rows.add_row("", Text(line))
                 needed.append(_together(stages.values()))
                 on_device += stream.spec.nbytes  # stages work on a copy
             except PellucidError as error:
@@ -82,6 +84,8 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         host += SlotLayout(planes, config.settings.slots).nbytes
         rows.add_row("planes", ", ".join(f"{n} {s} ({s.nbytes / 1e6:.1f} MB)" for n, s in planes.items()))
     rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
+    give_back()
+    program = max(program, psutil.Process().memory_info().rss)  # with the libraries that run networks
     # Streams are restored at the same time, and their stages are opened one after the other.
     lasting = sum(n.lasting for n in needed)
     on_device += max([sum(n.running for n in needed), *(lasting - n.lasting + n.peak for n in needed)])

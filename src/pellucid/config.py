@@ -2,6 +2,8 @@
 
 A config maps one to one onto constructors: ``kind`` is an entry point's name, every other key one of its
 arguments. Nothing is opened here, so whatever is wrong with a config is said before a camera moves.
+
+A stage that has a key ``engine`` is given an engine, made of the name or the table that stands there.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import importlib.util
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,10 +26,14 @@ from tomlkit.exceptions import TOMLKitError
 
 from pellucid.errors import ConfigError, MissingExtra, did_you_mean
 from pellucid.protocols import Sink, Source, Stage, Stream
+from pellucid.restoration.named import file_of
 
 __all__ = ["GROUPS", "Config", "SessionSettings", "StageRow", "build_source", "installed", "keys_of"]
 
 GROUPS = ("sources", "stages", "engines", "sinks")
+_OF_ANY_KIND = ("kind", "reads", "writes", "channels", "cameras")
+ENGINE = "auto"
+"""Kind of a stage's engine where the config names none."""
 
 
 @checked(config=ConfigDict(extra="forbid"))
@@ -108,6 +114,8 @@ class StageRow:
         Its place in the config, for errors.
     channels, cameras
         It works on these streams only; empty for all.
+    engine
+        Class and arguments of what runs its network, where it has one.
     """
 
     kind: str
@@ -116,6 +124,15 @@ class StageRow:
     where: str
     channels: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    engine: tuple[type, Mapping[str, Any]] | None = None
+
+    def make(self, folder: Path) -> Stage:
+        """Build the stage, with an engine of its own."""
+        keys = dict(self.keys)
+        if self.engine is not None:
+            keys["engine"] = _build(*self.engine, f"{self.where}.engine", folder)
+        stage: Stage = _build(self.part, keys, self.where, folder)
+        return stage
 
     def works_on(self, stream: Stream) -> bool:
         """Tell whether frames of this stream go through the stage."""
@@ -163,7 +180,7 @@ class Config:
             name = row.kind if row.kind not in named else f"{row.kind} {i}"
             named.add(row.kind)
             if stream is None or row.works_on(stream):
-                made[name] = _build(row.part, row.keys, row.where, self.folder)
+                made[name] = row.make(self.folder)
         return made
 
     @classmethod
@@ -209,7 +226,7 @@ class Config:
             document = tomlkit.parse(text)
         except TOMLKitError as error:
             raise ConfigError(f"{name} is not valid TOML: {error}") from None
-        for change in sets:
+        for change in sorted(sets, key=lambda change: not _is_kind(change)):
             _apply(document, change)
         tree: dict[str, Any] = document.unwrap()
         allowed = ("source", "stages", "sinks", "session", "plugins")
@@ -230,8 +247,8 @@ class Config:
             where = f"stages[{i}]"
             kind, part, keys = _resolve("stages", row, where, own)
             only = {key: _names(keys.pop(key, []), f"{where}.{key}") for key in ("channels", "cameras")}
-            _build(part, keys, where, folder)
-            stages.append(StageRow(kind, part, keys, where, **only))
+            stages.append(StageRow(kind, part, keys, where, **only, engine=_engine(part, keys, where, own)))
+            stages[-1].make(folder)
         sinks: dict[str, Sink] = {}
         skipped: list[int] = []
         for i, row in enumerate(_rows(tree, "sinks", name)):
@@ -269,6 +286,9 @@ def _make_absolute(document: Any, folder: Path) -> None:
             given = value.get("path") if isinstance(value, dict) else value
             if isinstance(given, str) and given and (folder / given).exists():
                 holder[name] = str((folder / given).resolve())
+        model = part.get("model") if isinstance(part, dict) else None
+        if isinstance(model, str) and (file := file_of(model, folder)) is not None and file.exists():
+            part["model"] = str(file.resolve())
     plugins = document.get("plugins")
     if isinstance(plugins, list):
         for i, given in enumerate(plugins):
@@ -317,6 +337,18 @@ def _resolve(
     return kind, part, keys
 
 
+def _engine(
+    part: type, keys: Mapping[str, Any], where: str, own: Mapping[str, Mapping[str, type]]
+) -> tuple[type, dict[str, Any]] | None:
+    """Find the class of a stage's engine; None for a stage that has none."""
+    if not is_dataclass(part) or "engine" not in {f.name for f in fields(part)}:
+        return None
+    given = keys.get("engine", ENGINE)
+    row = {"kind": given} if isinstance(given, str) else given
+    _, engine, its = _resolve("engines", row, f"{where}.engine", own)
+    return engine, its
+
+
 def _build(part: type, keys: Mapping[str, Any], where: str, folder: Path) -> Any:
     """Make a part from its keys, or say in one line what is wrong with the first of them."""
     try:
@@ -345,8 +377,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _is_kind(change: str) -> bool:
+    """Tell whether a ``--set`` names another kind of part; those come first, whatever their order."""
+    return change.partition("=")[0].strip().rpartition(".")[2] == "kind"
+
+
 def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
-    """Carry out one ``--set``."""
+    """Carry out one ``--set``; with another kind the keys of the one that was there go."""
     key, equals, value = change.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -363,6 +400,9 @@ def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
         _step(at, last, change, make=False)
         at[int(last)] = parsed
     elif isinstance(at, dict):
+        if last == "kind" and at.get(last) not in (None, parsed):
+            for other in [other for other in at if other not in _OF_ANY_KIND]:
+                del at[other]
         at[last] = parsed
     else:
         raise ConfigError(f"--set {change}: there is no table to hold {last}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +36,12 @@ KEPT_BYTES = 256 << 20
 """Of frames that a followed acquisition gave and nobody has iterated yet."""
 
 
-def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -> Session:
-    """Build a session from a checked config; nothing is opened yet."""
+def make_session(
+    config: Config,
+    extra_sinks: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Session:
+    """Build a session from a checked config; nothing is opened yet. `tell` takes lines while stages open."""
     s = config.settings
     return Session(
         config.source,
@@ -56,6 +60,7 @@ def make_session(config: Config, extra_sinks: Mapping[str, Any] | None = None) -
             s.unit,
         ),
         {"config": config.text, "config_sha256": config.sha256, "version": version},
+        tell,
     )
 
 

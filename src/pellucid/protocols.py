@@ -44,6 +44,9 @@ class Spec:
         is ``"cyx"``.
     facts
         Of a stage's result: what is worth keeping beside its pixels, such as the unit of its values; JSON types only.
+    zoom
+        Pixels along y and x for one of the raw plane: 2 after a stage that doubles them. A stage says how many it makes
+        of one that it was given.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +54,7 @@ class Spec:
     device: str = "cpu"
     axes: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    zoom: int = 1
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -156,6 +160,8 @@ class FrameInfo:
         begins when the stack can be restored. Empty for a plane.
     began_ns
         Of a stack: when the camera's side had its first plane.
+    notes
+        Name of a stage -> what it noted of this frame, a number or a list of them for each name.
     """
 
     seq: int
@@ -174,6 +180,7 @@ class FrameInfo:
     place: tuple[int, ...] = ()
     planes: tuple[int, ...] = ()
     began_ns: int = 0
+    notes: Mapping[str, Mapping[str, float | list[float]]] | None = None
 
     @property
     def count(self) -> int:
@@ -330,6 +337,17 @@ class Stage(Protocol):
     every call and that is not finite if any pixel of its result was not before it was rounded.
 
     A stage may say in `black` what it means when all of a result is 0; the user is told once.
+
+    A stage may note numbers of each frame, for its row in ``frames.jsonl``: `noted`, their names, and `notes`, a tensor
+    of one row for each name, on the device, which it fills in every call.
+
+    A stage that looks back over frames says in `history` over how many. One that goes on with what it measured has a
+    method ``forget()``, which is called after the chain was tried out with frames of zeros, and an attribute `adapts`,
+    which is set to False before ``open`` where every frame has to be taken by itself (``pellucid process``).
+
+    A stage that may take long to open has an attribute `tell`, which is set to what takes a line for the user. What a
+    method ``describe()`` returns (JSON types) stands beside the stage in the report. `needed` says after ``open`` how
+    much memory it takes (`pellucid.memory.Needed`), and `tile` in which tiles it cuts frames, None for whole ones.
 
     A stage that has to know which frame it is given (a volume that every plane updates needs its z) has a method
     ``at(info: FrameInfo) -> None``, which is called in the same thread before the hot verb of that frame. What it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.text import Text
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 
-__all__ = ["LiveLine", "print_summary", "say"]
+__all__ = ["LiveLine", "network_lines", "networks_of", "print_summary", "say"]
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -102,6 +102,38 @@ def _shown(marks: Mapping[str, Any]) -> list[str]:
     return (ends or ["received"]) + [m for m in ("disk", "display") if m in marks]
 
 
+def network_lines(stage: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of the network of a stage, as the report has it; nothing where it has none."""
+    made, model = stage.get("engine"), stage.get("model")
+    if not made or not model:
+        return []
+    where = made["device"]
+    lines = [f"{model['name']} ({model['sha256'][:12]}) on {made['library']}, {made['precision']}, {where}"]
+    if (near := made.get("fidelity")) is not None:
+        lines.append(
+            f"differs from {near['reference']} by {near['largest']:.1e} of the range at most, {near['rms']:.1e} rms, "
+            f"on {near['frames']} real frames"
+        )
+    else:
+        lines.append("that is what other engines are compared with")
+    tiles = stage.get("tiles") or {}
+    if tiles.get("of_each_picture", 1) > 1 or tiles.get("batch", 1) > 1:
+        side = "x".join(map(str, tiles["tile"]))
+        lines.append(f"{tiles['of_each_picture']} tiles of {side} a picture, {tiles['batch']} at once")
+    return lines
+
+
+def networks_of(streams: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the name of each stage with a network and its lines; streams that have the same are told once."""
+    found: list[tuple[str, list[str]]] = []
+    for stream in streams:
+        for stage in stream.get("stages", ()):
+            told = stage["stage"], network_lines(stage)
+            if told[1] and told not in found:
+                found.append(told)
+    return found
+
+
 def print_summary(report: Mapping[str, Any]) -> None:
     """Print the table that ends a run."""
     frames = report["frames"]
@@ -130,6 +162,9 @@ def print_summary(report: Mapping[str, Any]) -> None:
         table.add_row("", Text("the camera's side went without its totals", style="yellow"))
     for why, n in report["ignored_messages"].items():
         table.add_row("ignored", Text(f"{n} messages: {why}", style="yellow"))
+    for name, lines in networks_of(report["streams"]):
+        for i, line in enumerate(lines):
+            table.add_row("" if i else name, Text(line))
     rate = report["throughput"]
     table.add_row("throughput", f"{rate['frames_per_s']:.1f} frames/s, {rate['megabytes_per_s']:.1f} MB/s raw")
     console.print(table)

@@ -14,6 +14,9 @@ import tifffile
 import zarr
 
 from pellucid.config import GROUPS, installed
+from pellucid.engines.openvino import OpenVino
+from pellucid.engines.torch import Torch
+from pellucid.models import shelf
 from pellucid.protocols import Spec
 from pellucid.sinks.null import Null
 from pellucid.sinks.recorder import Recorder
@@ -23,7 +26,9 @@ from pellucid.sources.replay import Replay
 from pellucid.sources.simulated import Simulated
 from pellucid.sources.wire import WireSource
 from pellucid.stages.deconvolve import Deconvolve
-from pellucid.testing import check_sink, check_source, check_stage
+from pellucid.stages.restore import Restore
+from pellucid.testing import check_engine, check_sink, check_source, check_stage
+from tests.restoration.network_parts import onnx_file
 
 PSF = {"kind": "gaussian", "fwhm_px": 3.0}
 SPECS = [Spec((64, 48), "uint16"), Spec((41, 33), "uint8"), Spec((50, 50), "float32")]
@@ -82,7 +87,12 @@ def stages(folder):
             partial(Deconvolve, psf=PSF, method=method, output=output)
             for method in ("wiener-butterworth", "richardson-lucy")
             for output in ("float32", "uint16")
-        ]
+        ],
+        "restore": [
+            partial(Restore, model=str(onnx_file(folder)), engine=engine(), normalise="percentiles", output=output)
+            for engine in (Torch, OpenVino)
+            for output in ("float32", "uint16")
+        ],
     }
 
 
@@ -116,9 +126,20 @@ def test_source(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", installed("stages"))
-def test_stage(kind, tmp_path):
+def test_stage(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "cache"))
     for make in stages(tmp_path)[kind]:
         check_stage(make, SPECS)
+
+
+@pytest.mark.parametrize("kind", installed("engines"))
+def test_engine(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "cache"))
+    make, model = installed("engines")[kind].load(), shelf.find(str(onnx_file(tmp_path)))
+    if why := make().missing(model, "cpu"):
+        assert "\n" not in why
+        pytest.skip(why)
+    check_engine(make, model, [(1, 1, 48, 64), (1, 1, 64, 32)])
 
 
 @pytest.mark.parametrize("kind", [k for k in installed("sinks") if k not in ELSEWHERE])
@@ -130,10 +151,10 @@ def test_sink(kind, tmp_path):
 
 
 def test_no_part_is_left_out():
-    """An engine that is installed needs its suite here; the window's runs with its screen in tests/viewer."""
+    """The window's suite runs with its screen in tests/viewer."""
     assert {group: sorted(installed(group)) for group in GROUPS} == {
         "sources": ["micromanager", "micromanager-java", "pymmcore-plus", "replay", "simulated", "wire"],
-        "stages": ["deconvolve"],
-        "engines": [],
+        "stages": ["deconvolve", "restore"],
+        "engines": ["auto", "openvino", "tensorrt", "tensorrt-rtx", "torch"],
         "sinks": ["micromanager-display", "null", "recorder", "window"],
     }

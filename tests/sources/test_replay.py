@@ -334,8 +334,69 @@ def test_a_real_image_of_several_channels():
     np.testing.assert_array_equal(seen.planes, tifffile.imread(path))
 
 
-def test_a_real_colour_picture_is_refused():
-    assert "colour picture" in refused(real("bian/hela-cells.tif"))
+def test_a_real_colour_picture_is_red_green_and_blue():
+    path = real("bian/hela-cells.tif")
+    seen, whole = play(Replay(path=path)), tifffile.imread(path)
+    assert [stream.channel for stream in seen.streams] == ["R", "G", "B"]
+    np.testing.assert_array_equal(np.stack(seen.planes), np.moveaxis(whole, -1, 0))
+
+
+@pytest.mark.parametrize("options", [{}, {"planarconfig": "separate"}, {"compression": "zlib"}])
+@pytest.mark.parametrize("samples", [3, 4])
+def test_colours_are_streams(tmp_path, options, samples):
+    given = noise((4, 20, 31, samples), "uint16")
+    planes = np.moveaxis(given, -1, 1)
+    keys = {"extrasamples": ["unassalpha"]} if samples == 4 else {}
+    of_file = planes if "planarconfig" in options else given
+    tifffile.imwrite(tmp_path / "rgb.tif", of_file, photometric="rgb", **options, **keys)
+    seen = play(Replay(path=tmp_path / "rgb.tif"))
+    assert [(i.stream, i.axes["t"]) for i in seen.infos] == [(c, t) for t in range(4) for c in range(3)]
+    np.testing.assert_array_equal(np.stack(seen.planes), planes[:, :3].reshape(-1, 20, 31))
+
+
+# ---------------------------------------------------------------- folders of pictures
+
+
+@pytest.mark.parametrize(
+    ("end", "dtype"), [("png", "uint8"), ("png", "uint16"), ("tif", "float32"), ("tiff", "uint16")]
+)
+def test_a_folder_of_pictures_is_played_in_the_order_of_its_numbers(tmp_path, end, dtype):
+    given = noise((12, 16, 23), "uint8").astype(dtype) * (3 if dtype != "uint8" else 1)
+    for i, plane in enumerate(given):
+        path = tmp_path / f"cell_{i + 1}.{end}"
+        Image.fromarray(plane).save(path) if end == "png" else tifffile.imwrite(path, plane)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    seen = play(Replay(path=tmp_path))
+    assert [i.axes["t"] for i in seen.infos] == list(range(12))
+    assert str(seen.streams[0].spec) == f"16x23 {dtype}"
+    np.testing.assert_array_equal(np.stack(seen.planes), given)
+
+
+def test_one_png_in_colour(tmp_path):
+    given = noise((9, 11, 3), "uint8")
+    Image.fromarray(given).save(tmp_path / "one.png")
+    seen = play(Replay(path=tmp_path / "one.png"))
+    assert [stream.channel for stream in seen.streams] == ["R", "G", "B"]
+    np.testing.assert_array_equal(np.stack(seen.planes), np.moveaxis(given, -1, 0))
+
+
+def test_pictures_that_are_not_alike_or_damaged_are_told(tmp_path):
+    Image.fromarray(noise((9, 11), "uint8")).save(tmp_path / "a.png")
+    Image.fromarray(noise((9, 12), "uint8")).save(tmp_path / "b.png")
+    assert "b.png is 9x12 uint8, a.png is 9x11 uint8" in refused(tmp_path)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    assert "b.png cannot be read" in refused(tmp_path)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with pytest.raises(SourceError, match=r"b\.png cannot be read") as caught:
+        play(Replay(path=tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_real_noisy_frames_of_a_folder():
+    folder = real("fmd/raw/Confocal_BPAE_B_1.png").parent
+    seen = play(Replay(path=folder))
+    assert len(seen.planes) == len(list(folder.glob("*.png")))
+    assert str(seen.streams[0].spec) == "512x512 uint8"
 
 
 # -------------------------------------------------------------------- pace
@@ -553,8 +614,7 @@ def test_a_tiff_that_is_cut_short(tmp_path, options, part):
 @pytest.mark.parametrize(
     ("given", "options", "says"),
     [
-        (np.zeros((8, 9, 3), np.uint8), {"photometric": "rgb"}, "colour picture"),
-        (np.zeros((4, 8, 9, 3), np.uint8), {"photometric": "rgb"}, "colour picture"),
+        (np.zeros((8, 9, 5), np.uint8), {"photometric": "rgb", "planarconfig": "contig"}, "several samples a pixel"),
         (np.zeros((8, 9), np.complex64), {}, "complex64, which cannot be replayed"),
         (np.zeros((8, 9), np.float16), {}, "float16, which cannot be replayed"),
         (np.zeros((8, 9), np.uint64), {}, "uint64, which cannot be replayed"),

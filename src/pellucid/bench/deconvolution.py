@@ -15,8 +15,8 @@ from pellucid.bench.own import PRESETS, Program, fewest_steps, preset, threads
 from pellucid.bench.peers import PEERS, THREADS, TOLERANCE_DB, Peer, Tuned
 from pellucid.bench.quality import Truth, flux_error, psnr_db
 from pellucid.bench.tables import show
-from pellucid.deconvolution.memory import keep_large_blocks
 from pellucid.errors import MissingExtra
+from pellucid.memory import keep_large_blocks
 from pellucid.metrics import now_ns
 from pellucid.optics import specimen
 from pellucid.terminal import console

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from pellucid.config import Config
-from pellucid.deconvolution.memory import keep_large_blocks
 from pellucid.errors import RunError, SourceError, StageError
+from pellucid.memory import keep_large_blocks
 from pellucid.metrics import now_ns
 from pellucid.process.arrays import Arrays
 from pellucid.process.bound import BoundChain
@@ -103,6 +103,9 @@ class BlockRunner:
             bound = BoundChain(self._config, given, self._device)
             self._bound = stream, bound
             why = tiled_otherwise(self.plan.tiles[stream], bound.tiles, bound.names)
+            if not why and self.plan.engines and list(self.plan.engines[stream]) != bound.engines:
+                now, begun = (", ".join(filter(None, some)) for some in (bound.engines, self.plan.engines[stream]))
+                why = f"its networks are {now} here, and OUT was begun with {begun}. Name the engine in the stage"
             if why:
                 raise RunError(f"{given.channel} of {given.camera} on {node() or 'this computer'}: {why}")
         return self._bound[1]
@@ -172,6 +175,8 @@ class BlockRunner:
         if not row["state"] and bound.chain is not None:
             wrong = bound.chain.finish(slot)
             row.update({"state": "raw_only", "where": wrong} if wrong else {"state": "processed"})
+            if slot.info.notes and not wrong:
+                row["notes"] = {stage: dict(notes) for stage, notes in slot.info.notes.items()}
             if bound.chain.remark:
                 row["remark"] = bound.chain.remark
             row["stages_ms"] = _ms(now_ns() - slot.info.camera_ns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import psutil
 
@@ -25,6 +26,14 @@ def _tile(stage: Stage) -> list[int] | None:
     return None if tile is None else [int(n) for n in tile]
 
 
+def _engine(stage: Stage) -> str:
+    told: dict[str, Any] = getattr(stage, "describe", dict)()
+    made = told.get("engine")
+    if not made:
+        return ""
+    return f"{told['model']['name']} ({told['model']['sha256'][:12]}) on {made['library']} in {made['precision']}"
+
+
 class BoundChain:
     """The stages of a stream, opened and bound to slots of their own.
 
@@ -33,6 +42,8 @@ class BoundChain:
     config, stream
     device
         As `pellucid.runtime.chain.pick_device` returned it.
+    tell
+        Takes a line now and then from stages that take long to open.
 
     Attributes
     ----------
@@ -42,23 +53,30 @@ class BoundChain:
         Of the stages.
     tiles : list
         For each stage the tile in which it cuts frames, by the memory that it found; None for the whole.
+    engines : list of str
+        For each stage its network and what runs it; empty for one without.
     history : int
     slots : Sequence of Slot
         One; on a GPU two, so that one goes up while the other is computed.
     """
 
-    def __init__(self, config: Config, stream: Stream, device: str) -> None:
+    def __init__(self, config: Config, stream: Stream, device: str, tell: Callable[[str], None] | None = None) -> None:
         stages = config.make_stages(stream)
+        for stage in stages.values():
+            if hasattr(stage, "adapts"):
+                stage.adapts = False  # else a frame would depend on those with which a worker happened to begin
         self.planes: dict[str, Spec] = {}
         self.names = list(stages)
         self.tiles: list[list[int] | None] = []
+        self.engines: list[str] = []
         self.history = 0
-        self.chain: Chain | None = Chain(stages, stream, device) if stages else None
+        self.chain: Chain | None = Chain(stages, stream, device, tell) if stages else None
         self._ring: SlotRing | None = None
         try:
             if self.chain is not None:
                 self.planes = self.chain.open()
                 self.tiles = [_tile(stage) for stage in stages.values()]
+                self.engines = [_engine(stage) for stage in stages.values()]
                 self.history = _history(stages.values())
             _look_for_room(stream, {RAW: stream.spec} | self.planes)
             self._ring = SlotRing(

@@ -25,6 +25,7 @@ from pellucid.process.progress import FrameBar
 from pellucid.process.recorded import Recorded, open_recorded
 from pellucid.protocols import RAW, Spec
 from pellucid.runtime.chain import pick_device
+from pellucid.terminal import networks_of
 
 __all__ = ["Processing", "process_recorded"]
 
@@ -101,9 +102,9 @@ class Processing:
         except PermissionError as error:
             raise SourceError(f"IN {self._given} cannot be read: {error.strerror}") from None
         look_for_names(config, recorded)
-        planes, histories, tiles = self._bind(config, recorded)
+        planes, histories, tiles, engines = self._bind(config, recorded)
         plan = self._plan = make_plan(
-            config, recorded, planes, histories, tiles, device=self._device, with_raw=self._with_raw
+            config, recorded, planes, histories, tiles, engines, device=self._device, with_raw=self._with_raw
         )
         self._sha256 = config.sha256
         if begun:
@@ -116,22 +117,24 @@ class Processing:
 
     def _bind(
         self, config: Config, recorded: Recorded
-    ) -> tuple[list[dict[str, Spec]], list[int], list[list[list[int] | None]]]:
+    ) -> tuple[list[dict[str, Spec]], list[int], list[list[list[int] | None]], list[list[str]]]:
         """Open the stages of each stream once, to know what comes out of them and that they work."""
         planes: list[dict[str, Spec]] = []
         histories: list[int] = []
         tiles: list[list[list[int] | None]] = []
+        engines: list[list[str]] = []
         for stream in recorded.streams:
-            bound = BoundChain(config, stream, self._device)
+            bound = BoundChain(config, stream, self._device, self._say)
             self._stages.append(bound.chain.describe() if bound.chain is not None else [])
             bound.close()
             planes.append({RAW: stream.spec} | bound.planes if self._with_raw else dict(bound.planes))
             histories.append(bound.history)
             tiles.append(bound.tiles)
+            engines.append(bound.engines)
             self._names.append(bound.names)
         if not any(name != RAW for row in planes for name in row):
             raise ConfigError(f"no stage of {self._config_path} works on any stream of IN, so there is nothing to do")
-        return planes, histories, tiles
+        return planes, histories, tiles, engines
 
     def _look_at_begun(self, plan: Plan) -> None:
         try:
@@ -244,6 +247,9 @@ class Processing:
         counts, wrong = report["frames"], failed(report)
         rate = f"{frames / seconds:.1f} frames/s" if seconds else ""
         self._say(f"processed  {counts['processed']}, failed {sum(wrong.values())}, {seconds:.1f} s, {rate}")
+        for name, lines in networks_of(report["streams"]):
+            for line in lines:
+                self._say(f"{name:<10} {line}")
         for where, n in {**counts["raw_only"], **counts["lost"]}.items():
             self._say(f"           {n} empty: {where}")
         for note in report["notes"]:

@@ -81,7 +81,7 @@ def _tiff(path: Path, at: int) -> Facts:
 
     # What tifffile complains of was looked at when the file was opened for its pixels.
     with complaints(), tifffile.TiffFile(path) as file:
-        axes = file.series[at].axes[:-2]
+        axes = file.series[at].axes.replace("S", "")[:-2]
         unnamed = bool(axes) and not set(axes) & set("TZ")
         if file.is_ome:
             images = [e for e in ElementTree.fromstring(file.ome_metadata or "").iter() if e.tag.endswith("}Pixels")]

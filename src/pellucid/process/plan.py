@@ -23,6 +23,7 @@ from pellucid.config import Config
 from pellucid.process.config import unit_of
 from pellucid.process.recorded import Recorded
 from pellucid.protocols import Spec
+from pellucid.sources._pictures import pictures_in
 
 __all__ = ["PLACE", "THREADS", "Block", "Plan", "make_plan", "tiled_otherwise"]
 
@@ -65,7 +66,7 @@ class Plan:
         For each stream: how many units there are, and how many are a block.
     planes
         For each stream those that are written, with their Specs.
-    tiles
+    tiles, engines
         For each stream and stage what `pellucid.process.bound.BoundChain` says of it.
     """
 
@@ -82,6 +83,7 @@ class Plan:
     block: Sequence[int]
     planes: Sequence[Mapping[str, Mapping[str, Any]]]
     tiles: Sequence[Sequence[Sequence[int] | None]]
+    engines: Sequence[Sequence[str]] = ()
 
     @property
     def specs(self) -> list[dict[str, Spec]]:
@@ -127,7 +129,13 @@ class Plan:
             "folder": "the config lay in {1}, now in {0}",
             "with_raw": "--with-raw was {1}, now {0}",
             "versions": "it was begun with {1}, this is {0}",
+            "engines": "its networks were {1}, now {0}",
         }
+        for told in (mine, others):
+            told["engines"] = "; ".join(dict.fromkeys(one for row in told["engines"] for one in row if one))
+            for facts in (spec.get("facts", {}) for planes in told["planes"] for spec in planes.values()):
+                for key in ("engine", "model"):  # said by `engines`; how near it is to float32 is measured anew
+                    facts.pop(key, None)
         for key in [*names, *(key for key in others if key not in {*names, "tiles"})]:
             value = others[key]
             if mine[key] == value:
@@ -145,6 +153,7 @@ def make_plan(
     planes: Sequence[Mapping[str, Spec]],
     histories: Sequence[int],
     tiles: Sequence[Sequence[Sequence[int] | None]],
+    engines: Sequence[Sequence[str]] = (),
     *,
     device: str,
     with_raw: bool,
@@ -160,7 +169,7 @@ def make_plan(
         For each stream those that are written.
     histories
         For each stream, how many frames before a block its stages must have seen.
-    tiles
+    tiles, engines
         For each stream and stage.
     device
         As `pellucid.runtime.chain.pick_device` returned it.
@@ -182,12 +191,13 @@ def make_plan(
         block=[],
         planes=[
             {
-                name: {"shape": list(s.shape), "dtype": s.dtype, "axes": s.axes, "facts": dict(s.facts)}
+                name: {"shape": list(s.shape), "dtype": s.dtype, "axes": s.axes, "facts": dict(s.facts), "zoom": s.zoom}
                 for name, s in row.items()
             }
             for row in planes
         ],
         tiles=tiles,
+        engines=engines,
     )
     blocks = []
     for i, (n, history) in enumerate(zip(units, histories, strict=True)):
@@ -229,9 +239,10 @@ def _files(given: Path, config: Config) -> dict[str, str]:
         # The chunks are too many to be looked at; their arrays' metadata change with shape, type and time.
         names = ("zarr.json", ".zarray", ".zattrs", "NDTiff.index", "frames.jsonl")
         files = [f for depth in ("", "*/", "*/*/", "*/*/*/") for n in names for f in given.glob(depth + n)]
+        loose = [] if files else pictures_in(given)
     else:
-        files = [given]
-    found = {str(file): _mark(file, whole=given.is_dir()) for file in sorted(set(files))}
+        files, loose = [], [given]
+    found = {str(file): _mark(file, whole=file not in loose) for file in sorted({*files, *loose})}
     for value in _texts([row.keys for row in config.stages]):
         file = config.folder / value
         if len(value) < 4096 and "\0" not in value and file.is_file():

@@ -9,7 +9,8 @@ events, so that frame n+1 is uploaded while n is computed and n-1 comes down. `s
 waits for that frame's event only.
 
 A witness goes with every result: one number that is not finite if any pixel of any stage's result is not.
-It is computed where the pixels are and comes down with them, so that looking for NaN costs one read.
+It is computed where the pixels are and comes down with them, so that looking for NaN costs one read. What a stage
+notes of each frame comes the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import ctypes
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, RESTORED, FrameInfo, Slot, Spec, Stage, Stream
 from pellucid.runtime.colours import for_colours
 
-__all__ = ["Chain", "connect", "pick_device", "use_threads"]
+__all__ = ["Chain", "connect", "give_back", "pick_device", "use_threads"]
 
 _LONG_NS = 1_000_000_000
 """A chain that takes so long for a frame gains nothing from being tried out once more."""
@@ -99,13 +101,18 @@ class Chain:
     stream
     device
         As `pick_device` returned it.
+    tell
+        Takes a line now and then from stages that take long to open.
     """
 
-    def __init__(self, stages: Mapping[str, Stage], stream: Stream, device: str) -> None:
+    def __init__(
+        self, stages: Mapping[str, Stage], stream: Stream, device: str, tell: Callable[[str], None] | None = None
+    ) -> None:
         self.names = list(stages)
         self._stages = list(stages.values())
         self._stream = stream
         self._device = device
+        self._tell = tell
         self._cuda = device.startswith("cuda")
         self._links = connect(self._stages)
         self._specs: dict[str, Spec] = {}
@@ -138,9 +145,16 @@ class Chain:
         for i, (reads, writes) in enumerate(self._links):
             where = f"stages[{i}] {self.names[i]}"
             try:
-                self._stages[i] = for_colours(self._stages[i], specs[reads])
-                specs[writes] = self._stages[i].open(self._stream, specs[reads], self._device)
-                self._told.append(getattr(self._stages[i], "at", None))
+                given, stage = specs[reads], self._stages[i]
+                if hasattr(stage, "tell"):
+                    stage.tell = self._tell
+                stage = self._stages[i] = for_colours(stage, given)
+                stream = self._stream
+                if given.zoom > 1 and stream.pixel_um is not None:
+                    stream = replace(stream, pixel_um=stream.pixel_um / given.zoom)
+                made = stage.open(stream, given, self._device)
+                specs[writes] = replace(made, zoom=made.zoom * given.zoom)
+                self._told.append(getattr(stage, "at", None))
             except PellucidError as error:
                 raise type(error)(f"{where}: {error}") from None
             except Exception as error:
@@ -149,7 +163,7 @@ class Chain:
         # A plane that somebody named, and the last one, come back; what only connects two stages stays.
         last = self._links[-1][1]
         back = {last, *(stage.writes for stage in self._stages)} - {RAW}
-        return {n: Spec(s.shape, s.dtype, axes=s.axes, facts=s.facts) for n, s in specs.items() if n in back}
+        return {n: replace(s, device="cpu") for n, s in specs.items() if n in back}
 
     def bind(self, slots: Sequence[Slot], outputs: Sequence[str]) -> None:
         """Bind the stages to the memory of the slots, run them twice, capture what can be captured.
@@ -169,6 +183,8 @@ class Chain:
         with torch.inference_mode():
             if self._cuda:
                 self._graph = _GraphRun(self._stages, self._links, self._specs, self._device, slots, outputs)
+                self._forget()
+                torch.cuda.synchronize(self._device)
                 return
             between = {
                 n: torch.zeros(s.shape, dtype=getattr(torch, s.dtype))
@@ -192,7 +208,13 @@ class Chain:
                     break
             for _, _, result in self._steps[0]:
                 result.zero_()
-        _give_back()
+            self._forget()
+        give_back()
+
+    def _forget(self) -> None:
+        """Let stages forget the frames of zeros; in inference mode, as their tensors were written in it."""
+        for stage in self._stages:
+            getattr(stage, "forget", lambda: None)()
 
     def submit(self, slot: Slot) -> None:
         """Hot: start the chain on a slot. On a CPU it is done when this returns.
@@ -233,15 +255,19 @@ class Chain:
     def finish(self, slot: Slot) -> str | None:
         """Hot: wait for the slot's results; return what is wrong with them, or None. `remark` is worth a word."""
         if self._graph is not None:
-            took_ns, sums = self._graph.finish(slot)
+            took_ns, sums, notes = self._graph.finish(slot)
             self.durations[-1].add(took_ns)
             self.marks[-1].add(now_ns() - slot.info.camera_ns)
         else:
-            sums = []
+            sums, notes = [], []
             with torch.inference_mode():
                 for (stage, _, result), total in zip(self._steps[slot.index], self._sums, strict=True):
                     _look(stage, result, total)
                     sums.append(total.item())
+                    if (noted := getattr(stage, "notes", None)) is not None:
+                        notes += noted.view(-1).tolist()
+        if notes:
+            slot.info.notes = self._read_notes(notes)
         self.remark = ""
         for i, value in enumerate(sums):
             if not math.isfinite(value):
@@ -250,8 +276,24 @@ class Chain:
                 self.remark = f"stages[{i}] {self.names[i]} returned a black picture: {why}"
         return None
 
+    def _read_notes(self, values: list[float]) -> dict[str, dict[str, float | list[float]]]:
+        """Put names to the numbers that all stages noted, one after the other."""
+        told: dict[str, dict[str, float | list[float]]] = {}
+        at = 0
+        for name, stage in zip(self.names, self._stages, strict=True):
+            notes = getattr(stage, "notes", None)
+            if notes is None:
+                continue
+            row = told[name] = {}
+            count = notes.numel() // len(stage.noted)  # type: ignore[attr-defined]
+            for key in stage.noted:  # type: ignore[attr-defined]
+                some = [float(f"{value:.7g}") for value in values[at : at + count]]
+                at += count
+                row[key] = some[0] if count == 1 else some
+        return told
+
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row a stage: name, planes, Specs, whether captured."""
+        """Return one row a stage: name, planes, Specs, whether captured, and what it says of itself."""
         return [
             {
                 "stage": name,
@@ -259,8 +301,9 @@ class Chain:
                 "writes": f"{writes} {self._specs.get(writes, '')}",
                 "device": self._device,
                 "captured": self._graph is not None and self._graph.captured,
+                **getattr(stage, "describe", dict)(),
             }
-            for name, (reads, writes) in zip(self.names, self._links, strict=True)
+            for stage, name, (reads, writes) in zip(self._stages, self.names, self._links, strict=True)
         ]
 
     def close(self) -> None:
@@ -272,7 +315,7 @@ class Chain:
             stage.close()
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return to the system what was freed; glibc keeps it for this thread, and another one runs the chain."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # other systems have nothing of the kind
         ctypes.CDLL(None).malloc_trim(0)
@@ -306,13 +349,17 @@ class _GraphRun:
         self._at = {n: torch.zeros(s.shape, dtype=getattr(torch, s.dtype), device=device) for n, s in specs.items()}
         self._incoming = torch.zeros_like(self._at[RAW])
         self._outgoing = {n: torch.zeros_like(self._at[n]) for n in outputs}
-        self._sums = torch.zeros(len(stages), device=device)
+        noted = [s.notes for s in stages if getattr(s, "notes", None) is not None]  # type: ignore[attr-defined]
+        self._notes = noted
+        self._stages_count = len(stages)
+        # One number a stage, and behind them what stages note: all come down at once.
+        self._sums = torch.zeros(len(stages) + sum(n.numel() for n in noted), device=device)
         self._sums_out = torch.zeros_like(self._sums)
         self._steps = [(s, self._at[r], self._at[w]) for s, (r, w) in zip(stages, links, strict=True)]
         self._up, self._run, self._down = (torch.cuda.Stream(device) for _ in range(3))
         self._uploaded, self._taken, self._computed, self._fetched = (torch.cuda.Event() for _ in range(4))
         self._host: list[dict[str, torch.Tensor]] = []
-        self._host_sums = [torch.zeros(len(stages)).pin_memory() for _ in slots]
+        self._host_sums = [torch.zeros(self._sums.shape).pin_memory() for _ in slots]
         self._began = [torch.cuda.Event(enable_timing=True) for _ in slots]
         self._ended = [torch.cuda.Event(enable_timing=True) for _ in slots]
         for slot in slots:
@@ -334,6 +381,10 @@ class _GraphRun:
         for i, (stage, given, result) in enumerate(self._steps):
             stage(given, result)
             _look(stage, result, self._sums[i])
+        at = self._stages_count
+        for notes in self._notes:
+            self._sums[at : at + notes.numel()].copy_(notes.view(-1))
+            at += notes.numel()
 
     def submit(self, slot: Slot) -> None:
         host = self._host[slot.index]
@@ -364,9 +415,10 @@ class _GraphRun:
                 self._fetched.record(self._down)
                 self._ended[slot.index].record(self._down)
 
-    def finish(self, slot: Slot) -> tuple[int, list[float]]:
+    def finish(self, slot: Slot) -> tuple[int, list[float], list[float]]:
         ended = self._ended[slot.index]
         ended.synchronize()
         took_ms: float = self._began[slot.index].elapsed_time(ended)
         values: list[float] = self._host_sums[slot.index].tolist()
-        return round(took_ms * 1e6), values
+        count = self._stages_count
+        return round(took_ms * 1e6), values[:count], values[count:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from pellucid.protocols import FrameInfo, Spec, Stage, Stream
@@ -31,10 +33,20 @@ class Colours:
         """Open the stage for one colour; ``(3, y, x)`` in and out."""
         one = self._stage.open(stream, Spec(given.shape[1:], given.dtype, given.device), device)
         self.captures = self._stage.captures
+        self.noted, self.notes = getattr(self._stage, "noted", ()), getattr(self._stage, "notes", None)
         if getattr(self._stage, "witness", None) is not None:
             self.witness = torch.zeros((), device=device)
         self.black = getattr(self._stage, "black", "")
-        return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes, one.facts)
+        return Spec((given.shape[0], *one.shape), one.dtype, one.device, "c" + one.axes, one.facts, one.zoom)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the stage says of itself."""
+        told: dict[str, Any] = getattr(self._stage, "describe", dict)()
+        return told
+
+    def forget(self) -> None:
+        """Let the stage forget what it measured."""
+        getattr(self._stage, "forget", lambda: None)()
 
     def at(self, info: FrameInfo) -> None:
         """Tell the stage of the frame, once for its three colours."""

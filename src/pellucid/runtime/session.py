@@ -25,9 +25,10 @@ also looks for sinks that stand still.
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,8 @@ class Session:
     settings
     facts
         What goes into the report as it is: ``config`` (text), ``config_sha256``, ``version``.
+    tell
+        Takes a line now and then while stages open that take long; None: they are logged.
 
     Notes
     -----
@@ -95,6 +98,7 @@ class Session:
         sinks: Mapping[str, Sink],
         settings: Settings,
         facts: Mapping[str, Any],
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.source: Source = Stacks(source) if settings.unit == "stack" else source
         self.sinks = dict(sinks)
@@ -105,6 +109,7 @@ class Session:
         self.error: PellucidError | None = None
         self._make_stages = make_stages
         self._facts = dict(facts)
+        self._tell = tell or logging.getLogger("pellucid").info
         self._branches: dict[str, Branch] = {}
         self._stopped = False
         self._ended = ""
@@ -168,7 +173,7 @@ class Session:
 
     def _lane(self, stream: Stream) -> Lane:
         stages: dict[str, Stage] = self._make_stages(stream)
-        chain = Chain(stages, stream, self._device) if stages else None
+        chain = Chain(stages, stream, self._device, self._tell) if stages else None
         outputs = chain.open() if chain else {}
         self.ledger.follow(stream)
         return Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger)

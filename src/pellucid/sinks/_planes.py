@@ -86,7 +86,8 @@ class PlaneWriter:
         ]
         if self._has_z:
             dimensions.append(_space("z", spec.shape[0] if self._stack else sizes["z"], first.z_um))
-        dimensions += [_space(axis, n, first.pixel_um) for axis, n in zip("yx", spec.shape[-2:], strict=True)]
+        pixel_um = None if first.pixel_um is None else first.pixel_um / spec.zoom
+        dimensions += [_space(axis, n, pixel_um) for axis, n in zip("yx", spec.shape[-2:], strict=True)]
         if positions > 1:
             names = _position_names(first, groups)
             dimensions.insert(0, {"name": "p", "type": "position", "coords": names})
@@ -110,7 +111,7 @@ class PlaneWriter:
             "camera": first.camera,
             "channel": first.channel,
             "channels": [],
-            "pixel_um": first.pixel_um,
+            "pixel_um": pixel_um,
             "z_um": first.z_um,
             "exposure_ms": first.exposure_ms,
             "bit_depth": first.bit_depth,

@@ -89,6 +89,8 @@ class FrameRows:
             row["where"] = info.where
         if info.axes:
             row["axes"] = dict(info.axes)
+        if info.notes:
+            row["notes"] = {stage: dict(notes) for stage, notes in info.notes.items()}
         for mark in ("sent", "received", "processed", "recorded", "displayed"):
             ns = getattr(info, f"{mark}_ns")
             if ns:

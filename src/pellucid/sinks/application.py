@@ -141,7 +141,8 @@ class ApplicationDisplay:
             return
         self._due_ns = max(self._due_ns + self._period_ns, now - self._period_ns // 2)
         stream, spec, channel = known
-        picture = Picture(self._turned(slot.planes[self.plane], spec), channel, stream.pixel_um)
+        pixel_um = None if stream.pixel_um is None else stream.pixel_um / spec.zoom
+        picture = Picture(self._turned(slot.planes[self.plane], spec), channel, pixel_um)
         with self._some:
             self.skipped += self._next is not None
             self._next = picture

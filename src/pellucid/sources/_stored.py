@@ -100,7 +100,7 @@ def open_stored(path: Path, dataset: str | int | None) -> Stored:
     Parameters
     ----------
     path
-        A TIFF; the folder of an OME-Zarr, an NDTiff or a recording of pellucid.
+        A TIFF; a PNG; a folder of such pictures; the folder of an OME-Zarr, an NDTiff or a recording of pellucid.
     dataset
         Which of several images: number or name of a TIFF series, path within a Zarr.
 
@@ -128,7 +128,13 @@ def open_stored(path: Path, dataset: str | int | None) -> Stored:
             return StoredZarr(path, dataset)
     if not path.exists():
         raise SourceError(f"{path} does not exist")
+    from pellucid.sources._pictures import StoredPictures, pictures_in
+
+    if files := pictures_in(path):
+        if dataset is not None:
+            raise SourceError(f"{path} is one series of pictures: leave out the key dataset, given {dataset!r}")
+        return StoredPictures(path, files)
     raise SourceError(
-        f"{path} is none of what can be replayed: a TIFF file (.tif, .tiff), the folder of an OME-Zarr "
-        "(zarr.json or .zattrs in it), of an NDTiff (NDTiff.index) or of a recording (raw.ome.zarr)"
+        f"{path} is none of what can be replayed: a TIFF file (.tif, .tiff), a PNG, a folder of either, the folder of "
+        "an OME-Zarr (zarr.json or .zattrs in it), of an NDTiff (NDTiff.index) or of a recording (raw.ome.zarr)"
     )

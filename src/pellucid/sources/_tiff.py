@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import SourceError, did_you_mean
-from pellucid.protocols import Stream
+from pellucid.protocols import COLOURS, Stream
 from pellucid.sources._stored import Grid, plane_spec
 from pellucid.sources._tiff_facts import pixel_and_channels, z_step_um
 
@@ -21,6 +21,8 @@ __all__ = ["StoredTiff", "complaints"]
 
 """Length units of ImageJ and OME, in micrometres; inches are left out, since they mean a printer."""
 
+RGB = 2
+"""What a TIFF says of red, green and blue (PhotometricInterpretation)."""
 BROKEN = (
     "page offset",
     "offset to page",
@@ -36,7 +38,8 @@ class StoredTiff:
     """One series of a TIFF file (see `pellucid.sources._stored.Stored`).
 
     Where the pixels lie in one uncompressed run, they are read from the file straight into the slot; else
-    tifffile decodes page by page. Axes that a file does not name are taken as time.
+    tifffile decodes page by page. Axes that a file does not name are taken as time. A colour picture is three channels,
+    R, G and B, as in a recording.
     """
 
     def __init__(self, path: Path, dataset: str | int | None) -> None:
@@ -89,21 +92,32 @@ class StoredTiff:
         series, what = self._series, self._what
         axes, shape = series.axes, series.shape
         keyframe = series.keyframe
-        if "S" in axes or int(keyframe.photometric) == 2:
-            raise SourceError(
-                f"{what} is a colour picture ({axes} {shape}); only grey planes are replayed. If these are planes, save"
-                " them as such: in Python with tifffile.imwrite(..., photometric='minisblack')"
-            )
+        self._samples_at = axes.find("S")
+        coloured = self._samples_at >= 0
+        if coloured:
+            if "C" in axes or shape[self._samples_at] not in (3, 4) or int(keyframe.photometric) != RGB:
+                raise SourceError(
+                    f"{what} is a picture of several samples a pixel ({axes} {shape}); grey planes are replayed, and"
+                    " red, green and blue. If these are planes, save them as such: in Python with"
+                    " tifffile.imwrite(..., photometric='minisblack')"
+                )
+            shape = shape[: self._samples_at] + shape[self._samples_at + 1 :]
+            axes = axes.replace("S", "")
+        elif int(keyframe.photometric) == RGB:
+            raise SourceError(f"{what} is a colour picture without an axis of colours ({axes} {shape})")
         if axes[-2:] != "YX":
             raise SourceError(f"{what} has the axes {axes}; planes (YX) must come last")
         self.spec = plane_spec(shape[-2:], series.dtype, what)
         names, sizes = _name_axes(axes[:-2], shape[:-2])
+        if coloured:
+            names, sizes = [*names, "c"], [*sizes, len(COLOURS)]
         self._grid = Grid(names, sizes)
         self.count = self._grid.count
         self._plane_bytes = math.prod(shape[-2:]) * series.dtype.itemsize
         self._find_pixels()
         at = self._file.series.index(series)
         pixel_um, channels = pixel_and_channels(self._file, at)
+        channels = list(COLOURS) if coloured else channels
         z_um = z_step_um(self._file, at) if "z" in names else None
         several = self._grid.channels > 1
         self.streams = tuple(
@@ -125,7 +139,8 @@ class StoredTiff:
         """Decide how planes are read, and make sure that the last one is in the file."""
         series = self._series
         size = self._file.filehandle.size
-        self._offset: int | None = series.dataoffset
+        coloured = self._samples_at >= 0
+        self._offset: int | None = None if coloured else series.dataoffset
         self._page_at, self._page = -1, np.empty(0)
         if self._offset is not None:
             there = max(0, size - self._offset) // self._plane_bytes
@@ -137,7 +152,8 @@ class StoredTiff:
             self._scratch = np.empty(self.spec.shape, series.dtype.newbyteorder(order))
             return
         len(self._file.pages)  # goes through all pages, and complains where their chain is broken
-        self._per_page = math.prod(series.keyframe.shape[:-2])
+        samples = len(COLOURS) if coloured else 1
+        self._per_page = math.prod(series.keyframe.shape[: -3 if coloured else -2]) * samples
         if len(series.pages) * self._per_page < self.count:
             raise SourceError(f"{self._what} is cut short: {len(series.pages)} pages for {self.count} planes")
         for page in (series.pages[0], series.pages[len(series.pages) - 1]):
@@ -165,13 +181,21 @@ class StoredTiff:
             else:
                 page, within = divmod(number, self._per_page)
                 if page != self._page_at:
-                    self._page = self._series.pages[page].asarray().reshape(-1, *self.spec.shape)
+                    self._page = self._planes_of(self._series.pages[page].asarray())
                     self._page_at = page
                 into = self._page[within]
         except Exception as error:
             raise SourceError(f"{self._what}: plane {number} cannot be read: {_line(error)}") from None
         if into is not plane:
             np.copyto(plane, into, casting="same_kind")
+
+    def _planes_of(self, page: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the planes of a page one after the other; of a colour picture red, green, blue, without alpha."""
+        if self._samples_at < 0:
+            return page.reshape(-1, *self.spec.shape)
+        last = page.shape[-1] in (3, 4) and page.shape[-3:-1] == self.spec.shape
+        page = np.moveaxis(page, -1, -3) if last else page
+        return page[..., : len(COLOURS), :, :].reshape(-1, *self.spec.shape)
 
     def close(self) -> None:
         """Close the file."""

@@ -26,8 +26,12 @@ __all__ = ["Replay"]
 class Replay:
     """Replay a TIFF (plain, ImageJ, OME, Micro-Manager), an OME-Zarr, an NDTiff, or a recording of pellucid.
 
-    Channels become streams. Frames come in the order of an experiment: time outermost, then position, depth,
-    channel; those of an NDTiff in the order they were acquired. An axis that the file does not name is time.
+    Also a PNG, and a folder of PNG or TIFF files of one plane each, all of one size and type: in the order of their
+    names, of which numbers count as numbers.
+
+    Channels become streams, and so do the colours of a picture. Frames come in the order of an experiment: time
+    outermost, then position, depth, channel; those of an NDTiff in the order they were acquired. An axis that the file
+    does not name is time.
 
     Parameters
     ----------

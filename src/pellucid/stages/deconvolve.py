@@ -14,10 +14,11 @@ from pydantic.dataclasses import dataclass
 
 from pellucid.deconvolution import Deconvolver, Recipe
 from pellucid.deconvolution.grid import Grid
-from pellucid.deconvolution.memory import Needed, choose_tile, limit_bytes, needed
+from pellucid.deconvolution.memory import choose_tile, needed
 from pellucid.deconvolution.recipe import Acceleration, Method, Preset, Start
 from pellucid.deconvolution.rolling import Rolling
 from pellucid.errors import StageError
+from pellucid.memory import Needed, limit_bytes
 from pellucid.optics.projectors import Image
 from pellucid.optics.psf import Psf
 from pellucid.protocols import FrameInfo, Spec, Stream

@@ -19,7 +19,7 @@ from pellucid.training.patches import Batch, Patches
 __all__ = ["Progress", "Settings", "Training"]
 
 WARM_STEPS = 200
-_LEAST_NOISE = 2e-4
+_LEAST_NOISE = 2e-5
 """Mean square below which a patch is not weighed any more."""
 
 

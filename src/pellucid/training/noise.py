@@ -38,8 +38,8 @@ class Camera:
         Part of the patches that are rounded to 8 bits and cut off at their ends.
     """
 
-    photons: tuple[float, float] = (3.0, 600.0)
-    read: tuple[float, float] = (0.002, 0.05)
+    photons: tuple[float, float] = (3.0, 2000.0)
+    read: tuple[float, float] = (0.001, 0.05)
     background: tuple[float, float] = (0.0, 0.25)
     gamma: tuple[float, float] = (0.6, 1.6)
     correlated: float = 0.25

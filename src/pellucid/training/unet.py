@@ -67,9 +67,7 @@ class UNet(nn.Module):
         self.finest = nn.Sequential(
             nn.ReLU(inplace=True), nn.Conv2d(first, first, 3, padding=1, bias=bias), nn.ReLU(inplace=True)
         )
-        self.down = nn.ModuleList(
-            _Convolutions(a, b, bias) for a, b in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.down = nn.ModuleList(_Convolutions(a, b, bias) for a, b in zip(channels[:-1], channels[1:], strict=True))
         self.up = nn.ModuleList(
             _Convolutions(a + b, a, bias) for a, b in zip(channels[-2::-1], channels[:0:-1], strict=True)
         )
