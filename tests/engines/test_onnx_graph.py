@@ -91,6 +91,19 @@ def test_networks(tmp_path):
         np.testing.assert_allclose(got, want, atol=2e-6 * float(np.ptp(want)) + 1e-6)
 
 
+def test_functions_of_a_file_are_taken_apart(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    h = onnx.helper
+    opset = [h.make_opsetid("", 18), h.make_opsetid("own", 1)]
+    twice = h.make_function("own", "Twice", ["a"], ["b"], [h.make_node("Add", ["a", "a"], ["b"])], opset[:1])
+    ports = [h.make_tensor_value_info(name, 1, (1, 1, "y", "x")) for name in ("given", "result")]
+    graph = h.make_graph([h.make_node("Twice", ["given"], ["result"], domain="own")], "g", ports[:1], ports[1:])
+    path = tmp_path / "m.onnx"
+    onnx.save(h.make_model(graph, opset_imports=opset, functions=[twice], ir_version=9), path)
+    got, want = both(path, (1, 1, 4, 6))
+    np.testing.assert_array_equal(got, want)
+
+
 def test_float16_graph_has_float32_ports_and_sizes(tmp_path):
     onnx = pytest.importorskip("onnx")
     path = u_net(tmp_path / "u.onnx")

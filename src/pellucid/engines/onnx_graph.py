@@ -51,7 +51,9 @@ def load_onnx(path: Path, where: str) -> Any:
         raise StageError(f"{where}: {path.name} is not a whole ONNX file: {why}") from None
     if not model.graph.node or not model.graph.output:
         raise StageError(f"{where}: {path.name} is not a whole ONNX file: it has no operators or no output")
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if model.functions:
+        model = require("onnx.inliner", "models", where).inline_local_functions(model)
+    return model
 
 
 def unsupported(graph: Any) -> list[str]:

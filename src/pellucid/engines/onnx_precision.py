@@ -47,7 +47,7 @@ def in_half(model: Any, precision: str) -> Any:
             raise ValueError(f"operator {node.op_type} holds a graph of its own, which is left in float32")
         if "Quantize" in node.op_type:
             raise ValueError(f"operator {node.op_type} has a precision of its own")
-    floats = _floats(onnx, model)
+    floats = _floats(model)
     held = {i.name: i for i in graph.initializer}
     ports = [i for i in graph.input if i.name not in held]
     pixels = {i.name for i in ports}
@@ -116,9 +116,9 @@ def in_half(model: Any, precision: str) -> Any:
     return copy
 
 
-def _floats(onnx: Any, model: Any) -> set[str]:
+def _floats(model: Any) -> set[str]:
     """Return the names of the tensors that are float32."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = require("onnx.shape_inference", "models", "a lower precision").infer_shapes(model).graph
     names = {i.name for i in graph.initializer if i.data_type == _FLOAT}
     typed = (*graph.input, *graph.output, *graph.value_info)
     return names | {v.name for v in typed if v.type.tensor_type.elem_type == _FLOAT}

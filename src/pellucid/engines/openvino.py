@@ -89,6 +89,7 @@ class OpenVino(CachedEngine):
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # the camera, the disk and the window share the cores; as fast on two of them
         }
 
     def _build(

@@ -191,6 +191,7 @@ class Loaded:
         self._at = (0, 0)
 
     def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
+        """Hot: enqueue on torch's current stream."""
         at = (given.data_ptr(), result.data_ptr())
         if at != self._at:
             self.context.set_tensor_address(self._given, at[0])
@@ -200,6 +201,7 @@ class Loaded:
             raise RuntimeError(self._log.last or "TensorRT did not take the frame")
 
     def close(self) -> None:
+        """Let go of the context, the plan and the memory."""
         self.context = None  # in this order
         self._engine = self._memory = None
         self._runtime = None

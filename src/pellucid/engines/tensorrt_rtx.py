@@ -128,6 +128,14 @@ class TensorRTRTX(TensorRT):
             "capability": ".".join(map(str, capability)),
         }
 
+    def _device(self, device: str) -> str:
+        if why := super()._device(device):
+            return why
+        capability = device_facts(device)["capability"]
+        if f"SM{capability.replace('.', '')}" in self._vendor().ComputeCapability.__members__:
+            return ""
+        return f'does not know GPUs of compute capability {capability}. Type: engine = "tensorrt"'
+
     def _aim(self, trt: Any, config: Any, gpus: Any) -> None:
         known = trt.ComputeCapability.__members__
         names = [f"SM{major}{minor}" for major, minor in gpus] or ["CURRENT"]
