@@ -371,7 +371,7 @@ def _run_session(config: Any, *, leave: bool = True) -> None:
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
 
-    session = make_session(config)
+    session = make_session(config, tell=say)
     opened = False
 
     def interrupted() -> None:

@@ -24,6 +24,7 @@ MEASURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "core": ("core", "measure_core", (512, 2048)),
     "bridge": ("bridge", "measure_bridge", (2048, 512)),
     "deconvolution": ("deconvolution", "measure_deconvolution", ()),
+    "restore": ("restore", "measure_engines", ()),
 }
 """Module and function of each, and the sides of the frames for which it is called."""
 

@@ -26,6 +26,8 @@ _WHOLE = (
     "Softmax",
 )
 """Operators in which every pixel may see every other."""
+_UNSEEN = Fraction(16)
+"""Multiple for graphs whose strides cannot be followed: four levels, which few networks exceed."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ def reach_of(graph: Any, name: str, numbers: Mapping[str, Any]) -> Reach:
         elif node.op_type in _WHOLE and not _only_channels(node, keys, numbers):
             whole = True
         widest = max(widest, step)
-        for name in node.output:
-            at[name] = _At(step, far)
+        if any(a.HasField("g") for a in node.attribute):
+            widest, whole = max(widest, _UNSEEN), True  # a loop: what it does is not followed
+        for made in node.output:
+            at[made] = _At(step, far)
     end = at.get(graph.output[0].name, _At())
     return Reach(None if whole else math.ceil(end.far), math.ceil(widest))
 

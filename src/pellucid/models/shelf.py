@@ -61,7 +61,7 @@ def find(given: str, folder: Path | None = None) -> Model:
     if path.exists():
         return read(path)
     if re.match(r"(https?://|10\.\d{4,}/)", given) or re.fullmatch(r"[a-z]+(-[a-z]+)+(/[\d.]+)?", given):
-        from pellucid.models.package import fetch_package
+        from pellucid.models.importing import fetch_package
 
         names = [*shipped(), *imported()]
         near = did_you_mean(given, names)
@@ -131,7 +131,7 @@ def import_model(source: str, name: str | None = None, tell: Callable[[str], Non
     PellucidError
         One line: not in order, a name that cannot be one or is taken.
     """
-    from pellucid.models.package import write_package
+    from pellucid.models.importing import write_package
 
     model = find(source)
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip("-.").lower()[:64]
