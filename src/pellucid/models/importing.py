@@ -128,21 +128,28 @@ def _card(model: Model, name: str, weights: Mapping[str, Path]) -> dict[str, Any
         if form == "onnx":
             keys["opset_version"] = _OPSET  # type: ignore[assignment]
     ours = {"exported": files.pop("pellucid_exported")} if "pellucid_exported" in files else {}
-    as_given = any(operation.name == "as_given" for operation in model.after)
+    before, after = (
+        [{"id": o.name, "kwargs": dict(o.keys)} for o in operations if o.name != "as_given"]
+        for operations in (model.before, model.after)
+    )
+    given, result = model.given.name or "given", model.result.name or "restored"
+    extras = {
+        "as_given": any(o.name == "as_given" for o in model.after),
+        "frames": model.frames,
+        "scale": model.scale,
+        "halo": list(model.halo),
+    }
     return {
         "format_version": _FORMAT,
         "type": "model",
         "name": name,
         "description": str(model.card.get("description", name)),
         "license": str(model.card.get("licence", "unknown")),
-        "inputs": [{"id": model.given.name or "given", **_tensor(model.given, None, model), "preprocessing": [
-            {"id": o.name, "kwargs": dict(o.keys)} for o in model.before]}],
-        "outputs": [{"id": model.result.name or "restored", **_tensor(model.result, model.given, model), "postprocessing": [
-            {"id": o.name, "kwargs": dict(o.keys)} for o in model.after if o.name != "as_given"]}],
+        "inputs": [{"id": given, **_tensor(model.given, None, model), "preprocessing": before}],
+        "outputs": [{"id": result, **_tensor(model.result, model.given, model), "postprocessing": after}],
         "weights": files,
-        "config": {"pellucid": {"as_given": as_given, "frames": model.frames, "scale": model.scale,
-                                "halo": list(model.halo), **ours}},
-    }  # fmt: skip
+        "config": {"pellucid": extras | ours},
+    }
 
 
 def _tensor(port: Port, like: Port | None, model: Model) -> dict[str, Any]:
