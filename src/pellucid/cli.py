@@ -189,6 +189,70 @@ def keys(
         typer.echo(line)
 
 
+models_app = typer.Typer(
+    help="Networks: list what is here, import one, make its engine beforehand, put it to the test.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(models_app, name="models")
+ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
+EngineKind = Annotated[str, typer.Option(help="openvino, torch, tensorrt, tensorrt-rtx; auto: the best that is here.")]
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """Print the models of this computer and what can run them."""
+    from pellucid.models_command import list_models
+
+    list_models(typer.echo)
+
+
+@models_app.command("info")
+def models_info(model: ModelName) -> None:
+    """Print all that is known of a model."""
+    from pellucid.models_command import show_model
+
+    show_model(model, typer.echo)
+
+
+@models_app.command("import")
+def models_import(
+    source: ModelName, name: Annotated[str | None, typer.Option(help="By which configs will call it.")] = None
+) -> None:
+    """Check a model and copy it to this computer's shelf."""
+    from pellucid.models_command import import_model
+
+    import_model(source, name, typer.echo)
+
+
+@models_app.command("build")
+def models_build(
+    model: ModelName,
+    engine: EngineKind = "auto",
+    shape: Annotated[str, typer.Option(help="Pixels of the frames (or of the tiles).")] = "2048x2048",
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16; left out: the engine's own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="For a GPU that is not here: 8.6, 8.9, 12.0; tensorrt-rtx only.")
+    ] = None,
+) -> None:
+    """Make an engine beforehand, so that a run begins at once."""
+    from pellucid.models_command import build_engine
+
+    build_engine(model, engine, shape, precision, device, capability or [], typer.echo)
+
+
+@models_app.command("verify")
+def models_verify(model: ModelName, engine: Annotated[str, typer.Option(help="One of them, or all.")] = "all") -> None:
+    """Check a model's files, its own test, and every engine against float32."""
+    from pellucid.models_command import verify_model
+
+    if not verify_model(model, engine, typer.echo):
+        raise typer.Exit(1)
+
+
 psf_app = typer.Typer(
     help="Make, measure and look at PSFs; each is saved with a picture beside it.",
     no_args_is_help=True,

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pellucid.engines.cache import Cache, Entry, key_of
 from pellucid.engines.fidelity import compare, probe_shape
+from pellucid.engines.own_test import check_own_test
 from pellucid.errors import StageError, require
 from pellucid.models import Fidelity, Form, Made, Model
 
@@ -106,6 +107,7 @@ class CachedEngine(ABC):
             raise StageError(why)
         _check(model, shape, self.where)
         say: Tell = tell or (lambda line: None)
+        check_own_test(model, self.where)
         probe = probe_shape(model, shape)
         tries = self._precisions(device) if self.precision == "auto" else [self.precision]
         for i, precision in enumerate(tries):

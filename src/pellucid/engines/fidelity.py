@@ -2,7 +2,7 @@
 
 The reference is eager torch in float32 on the CPU, where sums are neither shortened (as TF32 does on a GPU) nor fused;
 onnxruntime where torch does not know an operator of the model. The frames are those of real microscopes that come with
-the package, or the author's own input where a package has one, brought into the range that the network was made for,
+the package, and the author's own input where a package has one, brought into the range that the network was made for,
 mirrored until they fill the shape. Frames larger than 512x512 would only take longer: what rounding does to a pixel
 does not depend on how many there are.
 """
@@ -52,7 +52,7 @@ def real_inputs(model: Model, shape: Sequence[int]) -> list[Array]:
         if sample.ndim == len(shape):
             pictures.append(sample)
     out = [_fill(p, shape) for p in pictures]
-    if not out:
+    if not out or model.given.channels == 1:
         frames = real_frames()
         step = max(1, len(frames) // _FRAMES)
         for i in range(0, step * _FRAMES, step):

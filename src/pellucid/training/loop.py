@@ -96,7 +96,7 @@ class Training:
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged: nn.Module = torch.optim.swa_utils.AveragedModel(
+        self.averaged = torch.optim.swa_utils.AveragedModel(
             self.network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average),
         )
@@ -109,7 +109,13 @@ class Training:
             self.network.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate_at)
-        self._scaler = torch.amp.GradScaler(device.split(":")[0], enabled=settings.precision == "float16")
+        self._scaler = torch.amp.GradScaler(device.split(":", maxsplit=1)[0], enabled=settings.precision == "float16")
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The network with the mean of the last weights: what is kept."""
+        network: nn.Module = self.averaged.module
+        return network
 
     def _rate_at(self, step: int) -> float:
         if step < WARM_STEPS:
@@ -132,26 +138,26 @@ class Training:
             last = step == self.settings.steps
             if last or step % self.settings.validate_every == 0:
                 if self._validate is not None:
-                    self.progress.quality = dict(self._validate(self.averaged.module))
+                    self.progress.quality = dict(self._validate(self.averaged_network))
                 self._note()
             if last or step % self.settings.save_every == 0:
                 self.save()
             if tell is not None:
                 tell(self.progress)
-        return self.averaged.module  # type: ignore[return-value]
+        return self.averaged_network
 
     def _step(self) -> float:
         which = int(torch.multinomial(self._shares, 1, generator=self._chance))
         batch = self._sources[which].draw(self.settings.batch, self.settings.side_px, self._chance)
         loss = self._loss(batch)
         self._optimiser.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
-        self.averaged.update_parameters(self.network)  # type: ignore[operator]
+        self.averaged.update_parameters(self.network)
         return float(loss.detach())
 
     def _loss(self, batch: Batch) -> torch.Tensor:
@@ -167,7 +173,8 @@ class Training:
         else:
             mask = batch.mask.to(self.device)
             each = (error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
-        return (each / (batch.noise.to(self.device) + _LEAST_NOISE)).mean()
+        loss: torch.Tensor = (each / (batch.noise.to(self.device) + _LEAST_NOISE)).mean()
+        return loss
 
     def save(self) -> None:
         """Write ``last.pt``, whole or not at all."""

@@ -82,7 +82,7 @@ class Repeats:
 
     @classmethod
     def read(cls, folder: Path, *, leave_out: Sequence[str] = (), **keys: Any) -> Repeats:
-        """Read files named ``FIELD_NUMBER.png`` or ``.tif``; fields whose name begins with one of `leave_out` stay away."""
+        """Read files named ``FIELD_NUMBER.png`` or ``.tif``; those in `leave_out` stay away."""
         from pellucid.training.images import read_plane
 
         groups: dict[str, list[Path]] = {}

@@ -48,7 +48,7 @@ def _membranes(side: int, rng: np.random.Generator) -> Plane:
         near[1] = np.minimum(near[1], np.maximum(near[0], far))
         near[0] = np.minimum(near[0], far)
     wall: Plane = np.exp(-(((near[1] - near[0]) / rng.uniform(1.0, 4.0)) ** 2))
-    return wall * (0.4 + 0.6 * _clouds(side, rng, 20.0))
+    return np.asarray(wall * (0.4 + 0.6 * _clouds(side, rng, 20.0)), np.float32)
 
 
 def _clouds(side: int, rng: np.random.Generator, sigma: float) -> Plane:
@@ -71,7 +71,7 @@ def _puncta(side: int, rng: np.random.Generator) -> Plane:
     at = rng.integers(0, side, (2, count))
     np.add.at(plane, tuple(at), rng.lognormal(0, 0.8, count).astype(np.float32))
     plane = ndimage.gaussian_filter(plane, rng.uniform(0.6, 2.0))
-    return plane / plane.max() + rng.uniform(0, 0.4) * _clouds(side, rng, rng.uniform(8, 30))
+    return np.asarray(plane / plane.max() + rng.uniform(0, 0.4) * _clouds(side, rng, rng.uniform(8, 30)), np.float32)
 
 
 def _stripes(side: int, rng: np.random.Generator) -> Plane:

@@ -10,6 +10,7 @@ channels sees the full grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -67,7 +68,7 @@ class UNet(nn.Module):
         self.finest = nn.Sequential(
             nn.ReLU(inplace=True), nn.Conv2d(first, first, 3, padding=1, bias=bias), nn.ReLU(inplace=True)
         )
-        self.down = nn.ModuleList(_Convolutions(a, b, bias) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.down = nn.ModuleList(_Convolutions(a, b, bias) for a, b in pairwise(channels))
         self.up = nn.ModuleList(
             _Convolutions(a + b, a, bias) for a, b in zip(channels[-2::-1], channels[:0:-1], strict=True)
         )
@@ -99,4 +100,5 @@ class UNet(nn.Module):
         base = given[:, self.restored : self.restored + 1]
         if self.scale > 1:
             base = nn.functional.interpolate(base, scale_factor=float(self.scale), mode="bilinear")
-        return base + self.shuffle(self.head(fine))
+        restored: torch.Tensor = base + self.shuffle(self.head(fine))
+        return restored
