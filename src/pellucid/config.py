@@ -28,7 +28,17 @@ from pellucid.errors import ConfigError, MissingExtra, did_you_mean
 from pellucid.protocols import Sink, Source, Stage, Stream
 from pellucid.restoration.named import file_of
 
-__all__ = ["GROUPS", "Config", "SessionSettings", "StageRow", "build_source", "installed", "keys_of"]
+__all__ = [
+    "GROUPS",
+    "Config",
+    "SessionSettings",
+    "StageRow",
+    "apply_set",
+    "build_checked",
+    "build_source",
+    "installed",
+    "keys_of",
+]
 
 GROUPS = ("sources", "stages", "engines", "sinks")
 _OF_ANY_KIND = ("kind", "reads", "writes", "channels", "cameras")
@@ -80,7 +90,7 @@ def build_source(table: Mapping[str, Any], sets: Sequence[str] = ()) -> Source:
     document = tomlkit.document()
     document.update(table)
     for change in sets:
-        _apply(document, change)
+        apply_set(document, change)
     source: Source = _part("sources", document.unwrap(), "source", Path.cwd(), {})
     return source
 
@@ -130,8 +140,8 @@ class StageRow:
         """Build the stage, with an engine of its own."""
         keys = dict(self.keys)
         if self.engine is not None:
-            keys["engine"] = _build(*self.engine, f"{self.where}.engine", folder)
-        stage: Stage = _build(self.part, keys, self.where, folder)
+            keys["engine"] = build_checked(*self.engine, f"{self.where}.engine", folder)
+        stage: Stage = build_checked(self.part, keys, self.where, folder)
         return stage
 
     def works_on(self, stream: Stream) -> bool:
@@ -227,7 +237,7 @@ class Config:
         except TOMLKitError as error:
             raise ConfigError(f"{name} is not valid TOML: {error}") from None
         for change in sorted(sets, key=lambda change: not _is_kind(change)):
-            _apply(document, change)
+            apply_set(document, change)
         tree: dict[str, Any] = document.unwrap()
         allowed = ("source", "stages", "sinks", "session", "plugins")
         for key in tree:
@@ -261,7 +271,7 @@ class Config:
             sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
         if not isinstance(tree.get("session", {}), dict):
             raise ConfigError(f"{name}: session = {tree['session']!r}: a table is needed, such as [session]")
-        settings = _build(SessionSettings, tree.get("session", {}), "session", folder)
+        settings = build_checked(SessionSettings, tree.get("session", {}), "session", folder)
         for i in reversed(skipped):
             del document["sinks"][i]
         _make_absolute(document, folder)
@@ -310,7 +320,7 @@ def _names(given: Any, where: str) -> tuple[str, ...]:
 
 def _part(group: str, row: Any, where: str, folder: Path, own: Mapping[str, Mapping[str, type]]) -> Any:
     _, part, keys = _resolve(group, row, where, own)
-    return _build(part, keys, where, folder)
+    return build_checked(part, keys, where, folder)
 
 
 def _resolve(
@@ -349,7 +359,7 @@ def _engine(
     return engine, its
 
 
-def _build(part: type, keys: Mapping[str, Any], where: str, folder: Path) -> Any:
+def build_checked(part: type, keys: Mapping[str, Any], where: str, folder: Path) -> Any:
     """Make a part from its keys, or say in one line what is wrong with the first of them."""
     try:
         return TypeAdapter(part).validate_python(dict(keys), context={"folder": folder})
@@ -382,7 +392,7 @@ def _is_kind(change: str) -> bool:
     return change.partition("=")[0].strip().rpartition(".")[2] == "kind"
 
 
-def _apply(document: tomlkit.TOMLDocument, change: str) -> None:
+def apply_set(document: tomlkit.TOMLDocument, change: str) -> None:
     """Carry out one ``--set``; with another kind the keys of the one that was there go."""
     key, equals, value = change.partition("=")
     key = key.strip()

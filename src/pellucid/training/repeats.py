@@ -92,6 +92,10 @@ class Repeats:
                 groups.setdefault(match[1], []).append(path)
         return cls([np.stack([read_plane(p) for p in paths]) for paths in groups.values() if len(paths) > 1], **keys)
 
+    def __len__(self) -> int:
+        """Count the fields."""
+        return len(self._fields)
+
     def draw(self, count: int, side: int, chance: torch.Generator) -> Batch:
         """Return patches; see `pellucid.training.patches.Patches`."""
         given, target = [], []
