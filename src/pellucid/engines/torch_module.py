@@ -17,6 +17,7 @@ import torch.fx
 from pellucid.engines.onnx_graph import as_module, load_onnx, unsupported
 from pellucid.errors import StageError
 from pellucid.models import Form, Model
+from pellucid.models.exported_archive import check_archive
 
 __all__ = ["PRECISIONS", "Loaded", "load_module", "onnx_of", "torch_dtype"]
 
@@ -132,10 +133,11 @@ def _inside(given: torch.dtype, kind: torch.dtype) -> torch.dtype:
 
 def _exported(path: Path, where: str, device: str) -> Any:
     _look(path, where, "a program of torch.export (.pt2)")
+    archive = check_archive(path, f"{where}: {path.name}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
-            module: Any = torch.export.load(path).module()
+            module: Any = torch.export.load(archive).module()
     except Exception as error:
         raise StageError(f"{where}: {path.name} is not a program of torch.export: {_first(error)}") from None
     # As a plain function of one tensor: without taking trees of arguments apart and asking guards in every call. What

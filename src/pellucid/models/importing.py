@@ -88,7 +88,9 @@ def _as_onnx(model: Model, path: Path, tell: Callable[[str], None] | None) -> Pa
             module = torch.jit.load(str(model.weights["torchscript"]), map_location="cpu").eval()
             traced = True
         else:
-            module = torch.export.load(str(model.weights["exported"])).module()
+            from pellucid.models.torch_file import look_into_exported
+
+            module = look_into_exported(model.weights["exported"]).module()
             traced = False
         sides = [s.up(64) for s in model.given.sides]
         sizes = {"b": 1, "c": model.given.channels, **dict(zip("zyx"[-model.given.ndim :], sides, strict=True))}

@@ -11,6 +11,7 @@ import torch
 
 from pellucid.errors import StageError
 from pellucid.models.content import hash_files, hash_model
+from pellucid.models.exported_archive import check_archive
 from pellucid.models.model import Form, Model, Port, Side
 from pellucid.models.onnx_file import AS_MEASURED, MOST_CHANNELS, TYPES
 
@@ -53,32 +54,21 @@ def look_into_exported(path: Path) -> Any:
     Raises
     ------
     StageError
-        A pickle, a file that is cut off, weights that are not finite.
+        A pickle, a file that is cut off, anything besides plain tensors and torch's own operators (see
+        `pellucid.models.exported_archive`), weights that are not finite.
     """
     where = f"model {path}"
     names = _names(path, where)
     if not any(name.endswith((".json", "archive_format")) for name in names):
         raise StageError(f"{where}: {_PICKLE}")
-    foreign = [n for n in names if "constants" in n and n.endswith((".pkl", "custom_obj"))]
-    if foreign or any("custom_obj" in n for n in names):
-        raise StageError(f"{where}: holds objects that only an open pickle could read; export plain tensors")
-    load = torch.load
-
-    def only_weights(*args: Any, **keys: Any) -> Any:
-        # The reader of .pt2 opens tensors and example inputs with torch.load; none of it may run code.
-        keys["weights_only"] = True
-        return load(*args, **keys)
-
+    archive = check_archive(path, where)
     try:
-        torch.load = only_weights
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.load(str(path))
+            warnings.simplefilter("ignore")  # of torch about itself
+            program = torch.export.load(archive)
     except Exception as error:
         told = (str(error).strip().splitlines() or [""])[0][:100]
         raise StageError(f"{where}: cannot be read as a .pt2 file ({type(error).__name__}: {told})") from None
-    finally:
-        torch.load = load
     _finite(program.state_dict, where)
     return program
 

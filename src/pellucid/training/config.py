@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from torch import nn
 from pellucid.config import apply_set, build_checked
 from pellucid.errors import ConfigError, did_you_mean
 from pellucid.training.clean import Clean
-from pellucid.training.crappify import Crappified, Crappifier
+from pellucid.training.crappify import Blur, Crappified, Crappifier, Photons, ReadNoise, Step, crappifier
 from pellucid.training.frames import Frames
 from pellucid.training.images import read_planes
 from pellucid.training.loop import Settings
@@ -128,17 +128,25 @@ class _ImagesKeys:
 class _CrappifyKeys:
     files: tuple[str, ...]
     crappifier: Literal["em", "fluorescence", "none"] = "fluorescence"
-    blur_px: Annotated[float, Field(ge=0, le=20)] = 0.0
-    photons: Annotated[float, Field(ge=0)] = 0.0
-    read: Annotated[float, Field(ge=0, le=1)] = 0.0
-    salt: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    pepper: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    zoom: Zoom = (0.8, 1.3)
+    blur_px: tuple[float, float] | None = None
+    photons: tuple[float, float] | None = None
+    read: tuple[float, float] | None = None
+    zoom: Zoom = (0.6, 1.6)
     share: Share = 1.0
 
     def make(self, root: Path, scale: int, frames: int, where: str) -> Patches:
-        crappifier = Crappifier(self.crappifier, self.blur_px, self.photons, self.read, self.salt, self.pepper)
-        return Crappified(_planes(root, self.files, where), crappifier, zoom=self.zoom, scale=scale)
+        base = Crappifier((), scale=scale) if self.crappifier == "none" else crappifier(self.crappifier, scale)
+        # In the order of what happens to the light: lens, photons, what the paper adds, readout.
+        first: list[Step] = []
+        if self.blur_px:
+            first.append(Blur(self.blur_px))
+        if self.photons:
+            first.append(Photons(self.photons))
+        last: list[Step] = [ReadNoise(self.read)] if self.read else []
+        steps = (*first, *base.steps, *last)
+        if not steps and scale == 1:
+            raise ConfigError(f'{where}: crappifier = "none" without blur_px, photons or read changes nothing')
+        return Crappified.read(_files(root, self.files, where), replace(base, steps=steps), zoom=self.zoom)
 
 
 @checked(config=_STRICT, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pellucid.errors import ConfigError, RunError
 from pellucid.training.patches import Batch, Patches
 
 __all__ = ["Progress", "Settings", "Training"]
@@ -82,7 +83,9 @@ class Training:
         Gets ``last.pt`` (everything needed to go on), ``curve.csv``.
     device
     validate
-        Judges the averaged network: name of a figure -> value.
+        Judges the averaged network: name of a figure -> value; ``mean`` decides which weights are ``best.pt``.
+    identity
+        Of the config; a checkpoint of another one is not gone on with.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Training:
         folder: Path,
         device: str = "cpu",
         validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+        identity: str = "",
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -103,7 +107,8 @@ class Training:
         self.progress = Progress()
         self._sources = [source for source, _ in sources]
         self._shares = torch.tensor([share for _, share in sources], dtype=torch.float64)
-        self._validate = validate
+        self._validate, self._identity = validate, identity
+        self._best = -math.inf
         self._chance = torch.Generator().manual_seed(settings.seed)
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay
@@ -124,13 +129,34 @@ class Training:
         return 0.5 * (1 + math.cos(math.pi * min(part, 1.0))) + 1e-3
 
     def run(self, tell: Callable[[Progress], None] | None = None) -> nn.Module:
-        """Train to the end, from the last checkpoint where there is one; return the averaged network."""
+        """Train to the end, from the last checkpoint where there is one; return the averaged network.
+
+        Raises
+        ------
+        RunError
+            Where the loss is no number any more; the last checkpoint stays.
+        ConfigError
+            Where the checkpoint is of another config.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
+        try:
+            self._steps(tell)
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        return self.averaged_network
+
+    def _steps(self, tell: Callable[[Progress], None] | None) -> None:
         began = time.monotonic() - self.progress.seconds
         smooth = self.progress.loss
         while self.progress.step < self.settings.steps:
             loss = self._step()
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"{self.folder}: the loss is {loss} at step {self.progress.step + 1}. The last checkpoint is from "
+                    f"before. Try a smaller training.rate than {self.settings.rate:g}, or look for empty pictures"
+                )
             smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
             self.progress.step += 1
             self.progress.loss, self.progress.seconds = smooth, time.monotonic() - began
@@ -139,12 +165,15 @@ class Training:
             if last or step % self.settings.validate_every == 0:
                 if self._validate is not None:
                     self.progress.quality = dict(self._validate(self.averaged_network))
+                    mean = self.progress.quality.get("mean", -math.inf)
+                    if mean > self._best:
+                        self._best = mean
+                        self._write("best.pt")
                 self._note()
             if last or step % self.settings.save_every == 0:
                 self.save()
             if tell is not None:
                 tell(self.progress)
-        return self.averaged_network
 
     def _step(self) -> float:
         which = int(torch.multinomial(self._shares, 1, generator=self._chance))
@@ -178,6 +207,14 @@ class Training:
 
     def save(self) -> None:
         """Write ``last.pt``, whole or not at all."""
+        self._write("last.pt")
+
+    def forget(self) -> None:
+        """Remove the checkpoints and the curve, to begin anew."""
+        for name in ("last.pt", "best.pt", "curve.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _write(self, name: str) -> None:
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -186,17 +223,33 @@ class Training:
             "scaler": self._scaler.state_dict(),
             "chance": self._chance.get_state(),
             "progress": vars(self.progress),
+            "identity": self._identity,
+            "best": self._best,
         }
-        part = self.folder / "last.pt.part"
+        part = self.folder / f"{name}.part"
         torch.save(state, part)
-        os.replace(part, self.folder / "last.pt")
+        os.replace(part, self.folder / name)
 
     def resume(self) -> bool:
-        """Take up ``last.pt`` where it is there; tell whether it was."""
+        """Take up ``last.pt`` where it is there; tell whether it was.
+
+        Raises
+        ------
+        ConfigError
+            Where it is of another config, or cannot be read.
+        """
         path = self.folder / "last.pt"
         if not path.is_file():
             return False
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ConfigError(f"{path}: cannot be read ({type(error).__name__}). Type: --fresh to begin anew") from None
+        if state.get("identity", self._identity) != self._identity:
+            raise ConfigError(
+                f"{self.folder}: was trained with another config. Type: --fresh to begin anew there, or --out FOLDER"
+            )
+        self._best = float(state.get("best", -math.inf))
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])

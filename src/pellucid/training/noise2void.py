@@ -6,11 +6,14 @@ Krull et al. 2019, "Noise2Void: learning denoising from single noisy images", CV
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pellucid.errors import ConfigError
+from pellucid.training.images import read_planes
 from pellucid.training.noise import level_of_black
 from pellucid.training.patches import Batch, cut
 
@@ -20,21 +23,37 @@ MASKED = 0.015
 REACH = 2
 MOST_SHARED = 0.2
 """Correlation between neighbours above which the method learns the noise as well."""
+_LEAST_SIDE = 18
 
 
 def shared_noise(plane: np.ndarray[Any, Any]) -> float:
-    """Return about how much of its noise a pixel shares with its neighbour along x: 0 for none, 1 for all.
+    """Return about how much of its noise a pixel shares with a neighbour: 0 for none, 1 for all.
 
-    Measured where structures are least: the second differences along y take smooth structures away, and of 16 x 16
-    blocks the quarter with the least variance counts.
+    The correlation at a distance of one pixel, along x or along y, whichever is larger. Measured where structures are
+    least: the second differences along the other axis take smooth structures away, and of 16 x 16 blocks the quarter
+    with the least variance counts.
 
     Parameters
     ----------
     plane
-        ``(y, x)``.
+        ``(y, x)``, both at least 18.
+
+    Raises
+    ------
+    ConfigError
+        For a plane that is smaller.
     """
-    y, x = (n // 16 * 16 for n in plane.shape)
-    values = plane[:y, :x].astype(np.float64)
+    if plane.ndim != 2 or min(plane.shape) < _LEAST_SIDE:
+        raise ConfigError(
+            f"a picture of {'x'.join(map(str, plane.shape))}: Noise2Void measures its noise in planes of at least "
+            f"{_LEAST_SIDE}x{_LEAST_SIDE}"
+        )
+    return max(_shared_along_x(plane), _shared_along_x(plane.T))
+
+
+def _shared_along_x(plane: np.ndarray[Any, Any]) -> float:
+    y, x = plane.shape[0], plane.shape[1] // 16 * 16
+    values = plane[:, :x].astype(np.float64)
     rest = values[2:] - 2 * values[1:-1] + values[:-2]
     rest = rest[: (y - 2) // 16 * 16]
     blocks = rest.reshape(-1, 16, x // 16, 16).swapaxes(1, 2).reshape(-1, 16, 16)
@@ -97,6 +116,8 @@ class Noise2Void:
     """
 
     def __init__(self, planes: Sequence[np.ndarray[Any, Any]], *, zoom: tuple[float, float] = (1.0, 1.0)) -> None:
+        if not planes:
+            raise ConfigError("a Noise2Void source got no pictures; at least one is needed")
         self._planes = []
         for plane in planes:
             low, high = np.percentile(plane, (0.1, 99.9))
@@ -110,6 +131,11 @@ class Noise2Void:
             if shared > MOST_SHARED
             else ""
         )
+
+    @classmethod
+    def read(cls, files: Sequence[Path], **keys: Any) -> Noise2Void:
+        """Read pictures, all their planes."""
+        return cls([plane for file in files for plane in read_planes(file)], **keys)
 
     def draw(self, count: int, side: int, chance: torch.Generator) -> Batch:
         """Return patches; see `pellucid.training.patches.Patches`."""

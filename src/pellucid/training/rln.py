@@ -34,7 +34,8 @@ class _Branch(nn.Module):
     def forward(self, picture: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
         blurred = self.positive(self.forward_projection(estimate)) + _LEAST
         ratio = (picture + _LEAST) / blurred
-        return estimate * self.positive(self.back_projection(ratio))
+        updated: torch.Tensor = estimate * self.positive(self.back_projection(ratio))
+        return updated
 
 
 class RLN(nn.Module):
