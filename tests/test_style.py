@@ -36,7 +36,6 @@ def test_no_vendor_sdk_outside_its_file():
         "ome_writers": {"sinks/_planes.py"},
         "ndstorage": {"sources/_ndtiff.py"},
         "useq": {"sources/_sequence_file.py"},
-        "yaml": {"sources/_sequence_file.py"},
         "tensorrt": set(),
         "openvino": set(),
     }

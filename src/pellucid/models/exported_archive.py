@@ -44,8 +44,8 @@ _TARGET = re.compile(
 _FUNCTIONS = (
     "Abs Add And BooleanFalse BooleanTrue CeilDiv CeilToInt CleanDiv Eq Equality Float FloorDiv FloorToInt Ge "
     "GreaterThan Gt Identity IntTrueDiv Integer Le LessThan Lt Max Min Mod ModularIndexing Mul Ne Not Or Pow "
-    "PowByNatural PythonMod Rational RoundToInt StrictGreaterThan StrictLessThan Symbol ToFloat TruncToFloat TruncToInt "
-    "Unequality Where"
+    "PowByNatural PythonMod Rational RoundToInt StrictGreaterThan StrictLessThan Symbol ToFloat TruncToFloat "
+    "TruncToInt Unequality Where"
 )
 _FLAGS = "True False positive negative nonnegative integer real finite precision oo int_oo"
 _WORDS = "|".join(sorted((_FUNCTIONS + " " + _FLAGS).split(), key=len, reverse=True))
@@ -55,11 +55,34 @@ _EXPRESSION = re.compile(
 )
 _LONGEST = 2000
 
-_VALUES = (
-    "as_bool as_bools as_device as_expr as_float as_floats as_int as_ints as_layout as_memory_format as_name as_none "
-    "as_optional_tensor as_optional_tensors as_scalar_type as_string as_strings as_sym_bool as_sym_bools as_sym_float "
-    "as_sym_floats as_sym_int as_sym_ints as_tensor as_tensors as_nested_tensors"
-).split()
+_VALUES = [
+    "as_bool",
+    "as_bools",
+    "as_device",
+    "as_expr",
+    "as_float",
+    "as_floats",
+    "as_int",
+    "as_ints",
+    "as_layout",
+    "as_memory_format",
+    "as_name",
+    "as_none",
+    "as_optional_tensor",
+    "as_optional_tensors",
+    "as_scalar_type",
+    "as_string",
+    "as_strings",
+    "as_sym_bool",
+    "as_sym_bools",
+    "as_sym_float",
+    "as_sym_floats",
+    "as_sym_int",
+    "as_sym_ints",
+    "as_tensor",
+    "as_tensors",
+    "as_nested_tensors",
+]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _DOTTED = re.compile(r"[A-Za-z0-9_.]*", re.ASCII)
 _TEXT = re.compile(r"[A-Za-z0-9_. ,>-]*", re.ASCII)
@@ -171,7 +194,7 @@ def _walk(tree: Any, key: str, where: str) -> None:
             text = {"as_string": _TEXT, "as_strings": _TEXT, "name": _NAME, "as_name": _NAME}.get(key, _DOTTED)
             if key == "forward_arg_names":
                 text = _NAME
-            if tree and not text.fullmatch(tree) or _HIDDEN.search(tree):
+            if (tree and not text.fullmatch(tree)) or _HIDDEN.search(tree):
                 _refuse(where, f"it has the {key or 'text'} {_short(tree)}")
 
 
