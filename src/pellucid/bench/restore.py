@@ -51,7 +51,7 @@ def measure_engines(quick: bool) -> list[dict[str, Any]]:
 def _measure(model: Any, side: int, device: str, times: int) -> list[dict[str, Any]]:
     frame = np.tile(real_frames()[0].astype(np.float32), (side // 256, side // 256))
     low, high = np.percentile(frame, (0.1, 99.9))
-    given = torch.from_numpy((frame - low) / (high - low)).view(1, 1, side, side).to(device)
+    given = torch.from_numpy(((frame - low) / (high - low)).astype(np.float32)).view(1, 1, side, side).to(device)
     open_: dict[str, tuple[Engine, torch.Tensor]] = {}
     for name, engine in _engines(device).items():
         if engine.missing(model, device):
