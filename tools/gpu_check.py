@@ -1,203 +1,274 @@
-"""What only a GPU can prove: the chain on CUDA against the chain on the CPU, captured, overlapped, page-locked.
+"""What only a GPU can prove: the suite's GPU marks and the GPU benchmarks, as a table and as JSON.
 
 ::
 
-    python tools/gpu_check.py            prints a line a check, then the figures as JSON; exit 1 if a check fails
+    python tools/gpu_check.py                     all of it; exit 1 where a test fails, 2 where there is no GPU
+    python tools/gpu_check.py --only networks     tests, networks, deconvolution, tensorrt-rtx
+    python tools/gpu_check.py --pack build/gpu    on a computer with a network: carry along what a bare one lacks
+    python tools/gpu_check.py --rehearse          the same code on this CPU, small; its figures mean nothing
 
-It needs torch with CUDA, numpy, pydantic, pyzmq, tomlkit, rich, psutil and this package on the path; no camera,
-no screen and no recorder.
+It needs torch with CUDA and numpy. All else it takes from where it is installed, or from the folder that ``--pack``
+made (``build/gpu`` beside it is found by itself), and says what it could not run and why.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
-import statistics
+import subprocess
 import sys
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+ROOT = Path(__file__).resolve().parents[1]
+PACK = ROOT / "build/gpu"
+PACKAGES = (
+    "pydantic", "pyzmq", "tomlkit", "rich", "psutil", "pyyaml", "platformdirs", "filelock", "onnx", "pillow",
+    "tifffile", "typer", "pytest", "pytest-timeout",
+)  # fmt: skip
+"""What the checks import; their own needs come with them, torch and numpy do not."""
+NOT_CARRIED = ("torch", "numpy", "nvidia", "triton", "networkx", "sympy", "mpmath", "jinja2", "setuptools", "cuda")
+PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 17, 12, 5)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
-from pellucid.ledger import Ledger
-from pellucid.metrics import now_ns
-from pellucid.optics import specimen
-from pellucid.protocols import RAW, FrameInfo, Slot, Spec, Stage, Stream
-from pellucid.runtime.chain import Chain
-from pellucid.runtime.report import hardware
-from pellucid.runtime.ring import SlotRing
-from pellucid.stages.deconvolve import Deconvolve
-
-failures: list[str] = []
-
-
-def check(what: str, holds: bool, detail: str = "") -> None:
-    """Print one line, and remember what failed."""
-    print(f"{'ok    ' if holds else 'FAILED'} {what} {detail}", flush=True)
-    if not holds:
-        failures.append(what)
-
-
-class NotANumber:
-    """A stage that gives NaN when its input's first pixel is 0."""
-
-    reads = writes = None
-    captures = True
-
-    def open(self, stream: Stream, given: Spec, device: str) -> Spec:
-        """Take what comes."""
-        return Spec(given.shape, "float32", device)
-
-    def __call__(self, given: torch.Tensor, result: torch.Tensor) -> None:
-        """0/0 where a pixel is 0."""
-        torch.div(given, given, out=result)
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-class Lane:
-    """A ring and a chain, as a session binds them."""
-
-    def __init__(self, stages: dict[str, Stage], stream: Stream, device: str, slots: int = 6) -> None:
-        self.chain = Chain(stages, stream, device)
-        outputs = self.chain.open()
-        self.ring = SlotRing(
-            stream,
-            {RAW: stream.spec} | outputs,
-            slots,
-            shared=True,
-            pinned=device.startswith("cuda"),
-            on_free=Ledger().finish,
-        )
-        self.chain.bind(self.ring.slots, tuple(outputs))
-
-    def close(self) -> None:
-        """Give it all back."""
-        self.chain.close()
-        self.ring.close()
-
-
-def images(side: int, count: int) -> list[np.ndarray[Any, Any]]:
-    """Return noisy frames of a simulated specimen, uint16."""
-    rng = np.random.default_rng(0)
-    psf = specimen.thin_psf(65)
-    frame = specimen.expose(specimen.draw((side, side), rng), psf, rng)
-    return [np.roll(frame, 7 * i, axis=1).astype(np.uint16) for i in range(count)]
-
-
-def fill(slot: Slot, image: np.ndarray[Any, Any], seq: int) -> None:
-    """Put a frame into a slot, as a source does."""
-    slot.planes[RAW][...] = image
-    slot.info = FrameInfo(seq, camera_ns=now_ns())
-
-
-def stages(method: str, iterations: int | None) -> dict[str, Stage]:
-    """Return one deconvolution; None: as many steps as each picture's noise asks for."""
-    psf = {"kind": "gaussian", "fwhm_px": 3.5, "fwhm_z_px": 4}
-    return {"deconvolve": Deconvolve(psf=psf, method=method, iterations=iterations)}  # type: ignore[arg-type]
-
-
-def compare(shape: tuple[int, ...], method: str, iterations: int | None) -> dict[str, Any]:
-    """Run the same frames on both devices, many in flight on the GPU, and compare pixels and times."""
-    stream = Stream(Spec(shape, "uint16"), pixel_um=0.1, z_um=0.3)
-    side, planes = shape[-1], shape[0] if len(shape) == 3 else 0
-    frames = images(side, 6)
-    if planes:
-        frames = [np.stack([np.roll(frame, 3 * z, axis=0) for z in range(planes)]) for frame in frames]
-    on_cpu = Lane(stages(method, iterations), stream, "cpu")
-    on_gpu = Lane(stages(method, iterations), stream, "cuda:0")
-    name = f"{method} {'x'.join(map(str, shape))}, {iterations or 'auto'}"
-    worst = 0.0
-    for i, frame in enumerate(frames):
-        fill(on_cpu.ring.slots[i], frame, i)
-        fill(on_gpu.ring.slots[i], frame, i)
-        on_cpu.chain.submit(on_cpu.ring.slots[i])
-        on_gpu.chain.submit(on_gpu.ring.slots[i])
-    for a, b in zip(on_cpu.ring.slots, on_gpu.ring.slots, strict=True):
-        wrong = on_cpu.chain.finish(a) or on_gpu.chain.finish(b)
-        check(f"{name}: finite", wrong is None, str(wrong or ""))
-        want, got = a.planes["restored"], b.planes["restored"]
-        worst = max(worst, float(np.abs(want - got).max() / np.abs(want).max()))
-    check(f"{name}: GPU equals CPU", worst < 1e-3, f"largest difference {worst:.1e} of the maximum")
-    captured = all(row["captured"] for row in on_gpu.chain.describe())
-    # Two-dimensional numbers of steps of their own cannot be captured, and neither can kernels that follow the noise.
-    check(f"{name}: captured in one graph", captured == (iterations is not None and not planes))
-
-    before = torch.cuda.memory_allocated()
-    alone_ms, rate = timings(on_gpu)
-    check(f"{name}: no GPU memory allocated in steady state", torch.cuda.memory_allocated() == before)
-    cpu_ms = statistics.median(one(on_cpu) for _ in range(5))
-    on_cpu.close()
-    on_gpu.close()
-    return {
-        "case": name,
-        "gpu_one_frame_ms": alone_ms,
-        "gpu_frames_per_s": rate,
-        "cpu_one_frame_ms": cpu_ms,
-        "ratio": cpu_ms / alone_ms,
-        "difference": worst,
-    }
-
-
-def one(lane: Lane) -> float:
-    """Return the time in ms from a frame in host memory to its result in host memory."""
-    slot = lane.ring.slots[0]
-    before = now_ns()
-    lane.chain.submit(slot)
-    lane.chain.finish(slot)
-    return (now_ns() - before) * 1e-6
-
-
-def timings(lane: Lane) -> tuple[float, float]:
-    """Return the median time of one frame alone (ms), and frames/s with several in flight."""
-    alone = statistics.median(one(lane) for _ in range(100))
-    slots = lane.ring.slots
-    count, depth = 300, 4
-    began = now_ns()
-    for i in range(count):
-        if i >= depth:
-            lane.chain.finish(slots[(i - depth) % len(slots)])
-        lane.chain.submit(slots[i % len(slots)])
-    for i in range(count - depth, count):
-        lane.chain.finish(slots[i % len(slots)])
-    return alone, count / ((now_ns() - began) * 1e-9)
-
-
-def look_for_nan() -> None:
-    """Check that the witness sees one bad pixel, of that frame and of no other."""
-    stream = Stream(Spec((64, 64), "uint16"))
-    lane = Lane({"bad": NotANumber()}, stream, "cuda:0")
-    for i, slot in enumerate(lane.ring.slots):
-        image = np.ones((64, 64), np.uint16)
-        image[5, 7] = i != 3
-        fill(slot, image, i)
-        lane.chain.submit(slot)
-    told = [lane.chain.finish(slot) is not None for slot in lane.ring.slots]
-    check("NaN is seen in its own frame only", told == [i == 3 for i in range(6)], str(told))
-    lane.close()
+Row = dict[str, Any]
+ASKED: dict[str, Callable[[list[Row]], bool]] = {
+    "at least 3x faster than eager torch in float32 at 2048x2048": lambda rows: _fastest(rows, "times_eager") >= 3,
+    "the denoiser at 2048x2048 at 100 frames/s or more": lambda rows: _fastest(rows, "frames_per_s") >= 100,
+    "p99 within 2x of p50 there": lambda rows: _fastest(rows, "frames_per_s", "p99_over_p50") <= 2,
+    "the chain's overhead there under 100 us": lambda rows: _fastest(rows, "frames_per_s", "chain_overhead_us") < 100,
+}
 
 
 def main() -> int:
-    """Run all checks."""
-    if not torch.cuda.is_available():
-        print("no CUDA device here; nothing was checked")
-        return 2
-    look_for_nan()
-    figures = [
-        compare((side, side), method, steps)
-        for side in (512, 1024, 2048)
-        for method, steps in (("wiener-butterworth", 4), ("richardson-lucy", 8))
-    ]
-    figures += [compare((1024, 1024), "wiener-butterworth", None), compare((32, 256, 256), "wiener-butterworth", None)]
-    figures += [compare((3200, 3200), "wiener-butterworth", 2), compare((256, 256, 256), "richardson-lucy", 10)]
-    try:
-        import tensorrt_rtx
+    """Run what there is to run."""
+    given = _arguments()
+    if given.pack:
+        return pack(Path(given.pack), given.python)
+    if PACK.is_dir():
+        sys.path.append(str(PACK))  # behind what is installed
+    if importlib.util.find_spec("pellucid") is None:
+        sys.path.append(str(ROOT / "src"))
+    import torch
 
-        print(f"tensorrt_rtx {tensorrt_rtx.__version__} imports")
+    device = "cpu" if given.rehearse else "cuda:0"
+    if not given.rehearse and not torch.cuda.is_available():
+        print(
+            f"torch {torch.__version__} sees no CUDA device here; nothing was run. Type: --rehearse to try the program"
+        )
+        return 2
+    parts = {"tests": tests, "networks": networks, "deconvolution": deconvolution, "tensorrt-rtx": tensorrt_rtx}
+    figures: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "hardware": _hardware(device),
+        "rehearsal": given.rehearse,
+    }
+    for name in given.only or parts:
+        print(f"\n{name}", flush=True)
+        rows: list[Row] = []
+        try:
+            for row in parts[name](device, given.rehearse):
+                rows.append(row)
+                print("  " + _line(row), flush=True)
+        except Exception as error:
+            rows.append({"case": name, "not_run": f"{type(error).__name__}: {error}"})
+            print(f"  NOT RUN {name}: {type(error).__name__}: {error}", flush=True)
+            if not isinstance(error, ImportError):
+                traceback.print_exc()
+        figures[name] = rows
+    if "networks" in figures and not given.rehearse:
+        figures["asked"] = {what: _told(holds, figures["networks"]) for what, holds in ASKED.items()}
+        for what, told in figures["asked"].items():
+            print(f"{told:12} {what}")
+    missing = [
+        f"{row['case']}: {row['not_run']}" for part in parts for row in figures.get(part, ()) if "not_run" in row
+    ]
+    print("\nnot run:" if missing else "\nall was run", *missing, sep="\n  ")
+    text = json.dumps(figures, indent=1, default=str)
+    if given.json:
+        Path(given.json).write_text(text, encoding="utf-8")
+    else:
+        print(text)
+    return 1 if any(row.get("failed") for row in figures.get("tests", ())) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=("tests", "networks", "deconvolution", "tensorrt-rtx"))
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, small")
+    parser.add_argument(
+        "--pack", metavar="FOLDER", help="download what a bare Linux computer needs beside torch, numpy"
+    )
+    parser.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="of that computer")
+    return parser.parse_args()
+
+
+# ---------------------------------------------------------------- what is run
+
+
+def tests(device: str, small: bool) -> Iterator[Row]:
+    """Run the suite's GPU marks in a process of its own."""
+    if importlib.util.find_spec("pytest") is None:
+        yield {"case": "tests", "not_run": "pytest is not here. Type: --pack, or pip install pytest pytest-timeout"}
+        return
+    import os
+
+    path = os.pathsep.join(p for p in sys.path if p)
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-rA"]
+    ran = subprocess.run(
+        [*command, "tests/gpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    results = [line for line in ran.stdout.splitlines() if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))]
+    for line in results:
+        word, _, what = line.partition(" ")
+        yield {"case": what, "not_run": "skipped"} if word == "SKIPPED" else {"case": what, "failed": word != "PASSED"}
+    if ran.returncode:
+        print(ran.stdout[-6000:], ran.stderr[-2000:], sep="\n")
+        if not any(line.startswith(("FAILED", "ERROR")) for line in results):
+            yield {"case": "tests", "failed": True, "exit": ran.returncode}
+
+
+def networks(device: str, small: bool) -> Iterator[Row]:
+    """Measure the shipped denoiser: engines alone against eager torch, and live from host to host."""
+    from pellucid.bench.gpu import measure_network
+    from pellucid.bench.restore import measure_engines
+
+    sides = (256,) if small else (512, 2048)
+    for row in measure_engines(small, device, sides):
+        yield {"case": f"alone, {row['engine']}, {row['side']}x{row['side']}", **row}
+    for side in sides:
+        for row in measure_network(side, device, small):
+            yield {**row, "side": side}
+
+
+def deconvolution(device: str, small: bool) -> Iterator[Row]:
+    """Measure deconvolution on the GPU and on the CPU."""
+    from pellucid.bench.gpu import CASES, measure_deconvolution_case
+
+    for shape, method, iterations in [((96, 96), "wiener-butterworth", 2)] if small else CASES:
+        yield measure_deconvolution_case(shape, method, iterations, device, small)
+
+
+def tensorrt_rtx(device: str, small: bool) -> Iterator[Row]:
+    """Tell what TensorRT for RTX says of this GPU."""
+    import tensorrt_rtx as trt
+    import torch
+
+    from pellucid.engines.tensorrt_rtx import TensorRTRTX
+    from pellucid.models import shelf
+
+    if small:
+        yield {"case": "tensorrt-rtx", "version": trt.__version__, "not_run": "a rehearsal has no GPU"}
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    row: Row = {"case": "tensorrt-rtx", "version": trt.__version__, "capability": f"{major}.{minor}"}
+    engine = TensorRTRTX()
+    why = engine.missing(shelf.find("denoise"), device)
+    yield {**row, "not_run": why} if why else {**row, "takes": "this GPU"}
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _line(row: Row) -> str:
+    if "not_run" in row:
+        return f"NOT RUN {row['case']}: {row['not_run']}"
+    if "failed" in row:
+        return f"{'FAILED' if row['failed'] else 'passed'}  {row['case']}"
+    told = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "case"]
+    return f"{row['case']}: {', '.join(told)}"
+
+
+def _fastest(rows: list[Row], by: str, key: str = "") -> float:
+    """Return a figure of the fastest engine at 2048x2048."""
+    row = max((row for row in rows if row.get("side") == 2048 and by in row), key=lambda row: float(row[by]))
+    return float(row[key or by])
+
+
+def _told(holds: Callable[[list[Row]], bool], rows: list[Row]) -> str:
+    try:
+        return "reached" if holds(rows) else "NOT REACHED"
+    except ValueError:
+        return "NOT RUN"
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    try:
+        from pellucid.runtime.report import hardware
+
+        return hardware(device)
     except ImportError as error:
-        print(f"tensorrt_rtx is not here: {error}")
-    print(json.dumps({"hardware": hardware("cuda:0"), "figures": figures}, indent=1))
-    return 1 if failures else 0
+        return {"unknown": str(error)}
+
+
+# ---------------------------------------------------------------- what is carried
+
+
+def pack(folder: Path, python: str) -> int:
+    """Download the packages that the checks need, for 64-bit Linux, and unpack them side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wheels = folder / "wheels"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--only-binary=:all:",
+        "--python-version",
+        python,
+        "-d",
+        str(wheels),
+    ]
+    for platform in PLATFORMS:
+        command += ["--platform", platform]
+    names = sorted(needed(PACKAGES))
+    code = subprocess.run([*command, "--no-deps", *names], cwd=ROOT, check=False).returncode
+    if code:
+        return code
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(folder)
+        wheel.unlink()
+    wheels.rmdir()
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+    print(f"{folder}: {len(names)} packages for Python {python}, {size:.0f} MB: {', '.join(names)}")
+    return 0
+
+
+def needed(packages: tuple[str, ...]) -> set[str]:
+    """Return packages and all that they need, as what is installed here says."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.markers import default_environment
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    wanted = list(packages)
+    while wanted:
+        name = wanted.pop().lower().replace("_", "-")
+        if name in found or name.startswith(NOT_CARRIED):
+            continue
+        found.add(name)
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:
+            continue
+        for line in lines:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({**default_environment(), "extra": ""}):
+                wanted.append(requirement.name)
+    return found
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from pellucid.engines.cache import Cache
 from pellucid.engines.tensorrt_rtx import CAPABILITIES, TensorRTRTX
 from pellucid.errors import StageError
+from pellucid.models import shelf
 from tests.engines.engine_parts import model_of, nuclei, onnx_file, u_net
 
 pytest.importorskip("tensorrt_rtx", reason='needs tensorrt_rtx: pip install "pellucid[tensorrt-rtx]"')
@@ -33,6 +37,20 @@ def test_ahead_of_time(net, precision):
     told.clear()
     assert [e.data for e in engine.ahead(net, (1, 1, 1024, 1024), tell=told.append)] == [e.data for e in entries]
     assert told == []
+
+
+@pytest.mark.parametrize("name", shelf.shipped())
+def test_every_shipped_model_is_built_for_gpus_that_are_not_here(name):
+    """As a user does it before going to the microscope's computer: ``pellucid models build``."""
+    wanted = [".".join(map(str, capability)) for capability in CAPABILITIES]
+    arguments = [word for text in wanted for word in ("--capability", text)]
+    command = [sys.executable, "-m", "pellucid", "models", "build", name, "--shape", "1000x1024", *arguments]
+    said = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    plans = [entry for entry, _ in Cache().entries() if entry.facts["model"] == shelf.find(name).sha256]
+    assert sorted(e.facts["capability"] for e in plans) == sorted(wanted)
+    for entry in plans:
+        TensorRTRTX().look(Cache().read(entry.key).data)
+        assert f"built tensorrt-rtx float16 {entry.facts['library']} {entry.facts['capability']}" in said
 
 
 def test_half_precision_is_in_the_plan():

@@ -1,0 +1,68 @@
+"""The chain on CUDA against the chain on the CPU: same pixels, captured, many in flight, no memory taken on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.bench.gpu import deconvolve, pictures
+from pellucid.bench.lane import Lane
+from pellucid.protocols import Spec, Stream
+
+
+class NotANumber:
+    """A stage that gives NaN where its input is 0."""
+
+    reads = writes = None
+    captures = True
+
+    def open(self, stream, given, device):
+        return Spec(given.shape, "float32", device)
+
+    def __call__(self, given, result):
+        torch.div(given, given, out=result)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("shape", "method", "iterations"),
+    [
+        ((512, 512), "wiener-butterworth", 4),
+        ((512, 512), "richardson-lucy", 8),
+        ((2048, 2048), "wiener-butterworth", 4),
+        ((1000, 1013), "wiener-butterworth", None),
+        ((32, 256, 256), "wiener-butterworth", None),
+        ((64, 128, 128), "richardson-lucy", 10),
+    ],
+)
+def test_deconvolution_on_the_gpu_is_that_on_the_cpu(shape, method, iterations, gpu):
+    stream = Stream(Spec(shape, "uint16"), pixel_um=0.1, z_um=0.3)
+    on_cpu, on_gpu = (Lane(deconvolve(method, iterations), stream, device) for device in ("cpu", gpu))
+    for i, image in enumerate(pictures(shape, 6)):  # all are in flight at once
+        for lane in (on_cpu, on_gpu):
+            lane.chain.submit(lane.fill(i, image))
+    for a, b in zip(on_cpu.slots, on_gpu.slots, strict=True):
+        assert (on_cpu.chain.finish(a), on_gpu.chain.finish(b)) == (None, None)
+        want, got = a.planes["restored"], b.planes["restored"]
+        assert np.abs(want - got).max() < 1e-3 * np.abs(want).max()
+    # A number of steps that follows each picture's noise, and steps of a stack, cannot be captured.
+    assert on_gpu.chain.describe()[0]["captured"] == (iterations is not None and len(shape) == 2)
+    before = torch.cuda.memory_allocated()
+    for i in range(12):
+        on_gpu.one_ms(i % 6)
+    assert torch.cuda.memory_allocated() == before
+    on_cpu.close()
+    on_gpu.close()
+
+
+def test_nan_is_seen_in_its_own_frame_only(gpu):
+    lane = Lane({"bad": NotANumber()}, Stream(Spec((64, 64), "uint16")), gpu)
+    for i in range(6):
+        image = np.ones((64, 64), np.uint16)
+        image[5, 7] = i != 3
+        lane.chain.submit(lane.fill(i, image))
+    assert [lane.chain.finish(slot) is not None for slot in lane.slots] == [i == 3 for i in range(6)]
+    lane.close()
