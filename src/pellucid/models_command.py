@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -35,14 +36,14 @@ def list_models(say: Say) -> None:
             try:
                 model = shelf.find(name)
             except PellucidError as error:
-                table.add_row(f"{name} ({where})", f"[red]{error}[/red]", "", "", "", "")
+                table.add_row(f"{name} ({where})", f"[red]{escape(str(error))}[/red]", "", "", "", "")
                 continue
             table.add_row(
                 f"{name}" + ("" if where == "shipped" else " (imported)"),
-                str(model.card.get("description", ""))[:60],
+                escape(str(model.card.get("description", ""))[:60]),
                 f"x{model.scale}" + (f", {model.frames} frames" if model.frames > 1 else ""),
                 f"{sum(p.stat().st_size for p in model.weights.values()) / 1e6:.1f}",
-                str(model.card.get("licence", "")),
+                escape(str(model.card.get("licence", ""))),
                 ", ".join(kind for kind, engine in _engines().items() if not engine.missing(model, device)) or "none",
             )
     console.print(table)
@@ -73,15 +74,15 @@ def show_model(given: str, say: Say) -> None:
     }
     for key, value in rows.items():
         if value:
-            table.add_row(key, str(value))
+            table.add_row(key, Text(str(value)))
     for form, file in model.weights.items():
-        table.add_row("file", f"{form}: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+        table.add_row("file", Text(f"{form}: {file} ({file.stat().st_size / 1e6:.1f} MB)"))
     for kind, engine in _engines().items():
         table.add_row("engine", Text(f"{kind}: {engine.missing(model, device) or 'can run it here'}"))
     for entry, _ in Cache().entries():
         facts = entry.facts
         if facts.get("model") == model.sha256:
-            table.add_row("built", _entry(facts))
+            table.add_row("built", Text(_entry(facts)))
     console.print(table)
     trained = card.get("trained") or {}
     if trained.get("quality"):

@@ -45,8 +45,9 @@ def test_every_fact_is_in_the_key():
         (lambda b: b[:40], "its head is damaged"),
         (lambda b: b[:-1] + b"?", "its checksum is wrong"),
         (lambda b: b"something else" * 9, "not an engine of this format"),
-        (lambda b: b.replace(b"format 1", b"format 0"), "not an engine of this format"),
-        (lambda b: b.replace(b'"key": "', b'"key": "0'), "it belongs to another engine"),
+        (lambda b: b.replace(b"format 2", b"format 0"), "not an engine of this format"),
+        (lambda b: b.replace(b'"key": "', b'"key": "0'), "the checksum of its head is wrong"),
+        (lambda b: b.replace(b'"facts": {', b'"facts": {"x": 1, '), "the checksum of its head is wrong"),
     ],
 )
 def test_what_is_damaged_or_foreign_is_built_again_and_told(cache, damage, why):

@@ -117,14 +117,45 @@ def test_a_frame_of_one_value_comes_back_as_it_was(value, operation):
 
 
 def test_a_statistic_follows_slowly():
-    slowly = Slowly((1,), 10, "cpu")
+    def of(offset, width=100.0):
+        return torch.tensor([[offset], [width]])
+
+    slowly = Slowly((2, 1), 10, "cpu")
     for i, value in enumerate([4.0, 8.0, 0.0]):  # the plain mean at first
-        assert slowly(torch.tensor([value])).item() == pytest.approx(np.mean([4.0, 8.0, 0.0][: i + 1]))
+        assert slowly(of(value))[0].item() == pytest.approx(np.mean([4.0, 8.0, 0.0][: i + 1]))
     for _ in range(100):
-        slowly(torch.zeros(1))
-    assert slowly(torch.full((1,), 100.0)).item() == pytest.approx(100 * (1 - np.exp(-0.1)), abs=0.1)
+        slowly(of(0.0))
+    assert slowly(of(90.0))[0].item() == pytest.approx(90 * (1 - np.exp(-0.1)), abs=0.1)
     slowly.forget()
-    assert slowly(torch.tensor([5.0])).item() == 5.0
+    assert slowly(of(5.0))[0].item() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("offset", "width", "anew"),
+    [(0, 200, False), (0, 700, False), (0, 900, True), (0, 10, True), (90, 100, False), (-150, 100, True)],
+)
+def test_it_begins_anew_where_the_light_jumps(offset, width, anew):
+    slowly = Slowly((2, 1), 10, "cpu")
+    for _ in range(50):
+        slowly(torch.tensor([[0.0], [100.0]]))
+    now = torch.tensor([[float(offset)], [float(width)]])
+    assert torch.equal(slowly(now), now) == anew
+
+
+def test_a_few_bright_spots_in_the_dark_are_not_lost():
+    """The percentiles of such a frame are the same number; halves would cut off what is a million times the width."""
+    frame = torch.full((1, 1, 64, 64), 100.0)
+    frame[..., 10, 10] = 2100.0
+    step = Operation("scale_range", {"min_percentile": 0.1, "max_percentile": 99.9})
+    before = Before([step], frame.shape, shared=False, adapt_frames=0, device="cpu", limit=1e3)
+    given = frame.clone()
+    before(given)
+    assert given.max().item() == pytest.approx(1.0)
+    noisy = frame + torch.rand(frame.shape)
+    noisy[..., 20:22, 20] = 60_000.0
+    given = noisy.clone()
+    before(given)
+    torch.testing.assert_close(given / before.gain + before.offset, noisy, rtol=1e-3, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.models.model import Side
@@ -14,6 +14,7 @@ from pellucid.restoration.tiles import Tiling, lay, mirrored
 SIDES = st.builds(Side, st.integers(1, 40), st.sampled_from([1, 2, 8, 16]))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 700), SIDES, st.integers(0, 12), st.integers(0, 60))
 def test_tiles_cover_an_axis_and_begin_where_the_network_would(length, allowed, steps, halo):
     side = allowed.up(max(allowed.least + steps * allowed.step, allowed.step))

@@ -45,11 +45,11 @@ def shown(shape, dtype="uint16") -> np.ndarray:
     "keys",
     [
         {},
-        {"tile": (16, 20)},
+        {"tile": (20, 24)},
         {"adapt_frames": 0},
         {"normalise": "none"},
         {"normalise": {"kind": "mean"}},
-        {"normalise": {"kind": "fixed", "offset": 10, "scale": 100}, "tile": (16, 16), "batch": 2},
+        {"normalise": {"kind": "fixed", "offset": 10, "scale": 100}, "tile": (20, 20), "batch": 2},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The models that come with pellucid, as they come: what they gain, what they leave alone, and `configs/denoise.toml`."""
+"""The models that come with pellucid: what they gain, what they leave alone, and `configs/denoise.toml`."""
 
 from __future__ import annotations
 

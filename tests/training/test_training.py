@@ -109,7 +109,7 @@ def test_pairs_that_do_not_fit_are_named(tmp_path):
 
     for name, side in (("a", 32), ("b", 48)):
         (tmp_path / name).mkdir()
-        tifffile.imwrite(tmp_path / name / "x.tif", np.zeros((side, side), np.uint16))
+        tifffile.imwrite(tmp_path / name / "x.tif", np.eye(side, dtype=np.uint16))
     with pytest.raises(ConfigError, match=r"32x32 in .*48x48"):
         Pairs.read(tmp_path / "a", tmp_path / "b", scale=2)
 

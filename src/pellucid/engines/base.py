@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from pellucid.engines.cache import Cache, Entry, key_of
-from pellucid.engines.fidelity import compare, probe_shape
+from pellucid.engines.fidelity import check_reference, compare, probe_shape
 from pellucid.engines.own_test import check_own_test
 from pellucid.errors import StageError, require
 from pellucid.models import Fidelity, Form, Made, Model
@@ -109,6 +109,7 @@ class CachedEngine(ABC):
         say: Tell = tell or (lambda line: None)
         check_own_test(model, self.where)
         probe = probe_shape(model, shape)
+        check_reference(model, probe, self.where)
         tries = self._precisions(device) if self.precision == "auto" else [self.precision]
         for i, precision in enumerate(tries):
             try:

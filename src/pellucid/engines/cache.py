@@ -26,7 +26,7 @@ from pellucid.models.places import cache_folder
 
 __all__ = ["FORMAT", "Cache", "Entry", "key_of"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the files and of what engines put into them; a new number makes all entries anew."""
 _MAGIC = b"pellucid engine, format %d\n" % FORMAT
 _SUFFIX = ".engine"
@@ -107,7 +107,9 @@ class Cache:
     def write(self, key: str, data: bytes, facts: Mapping[str, Any]) -> Entry:
         """Put an entry into its place, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        head = {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "facts": dict(facts)}
+        known = json.loads(json.dumps(dict(facts)))
+        head = {"key": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "facts": known}
+        head["head"] = _sum_of(head)
         handle, name = tempfile.mkstemp(prefix=f".{key[:12]}-", suffix=".part", dir=self.folder)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -220,6 +222,11 @@ class _Unwritable(Exception):
     """The folder of the cache cannot be written."""
 
 
+def _sum_of(head: Mapping[str, Any]) -> str:
+    """Return the checksum of a head: an error bound that was changed on the disk would be believed."""
+    return hashlib.sha256(json.dumps(dict(head), sort_keys=True).encode()).hexdigest()
+
+
 def _head(file: Any) -> tuple[dict[str, Any], str]:
     """Return the line of JSON and ``""``, or nothing and what is wrong."""
     magic = file.read(len(_MAGIC))
@@ -229,6 +236,8 @@ def _head(file: Any) -> tuple[dict[str, Any], str]:
         head = json.loads(file.readline(_LONGEST_HEAD))
         if not (isinstance(head["facts"], dict) and isinstance(head["bytes"], int)):
             raise TypeError
+        if head.pop("head") != _sum_of(head):
+            return {}, "the checksum of its head is wrong"
         return {"key": head["key"], "bytes": head["bytes"], "sha256": head["sha256"], "facts": head["facts"]}, ""
     except (ValueError, KeyError, TypeError):
         return {}, "its head is damaged"

@@ -9,6 +9,8 @@ does not depend on how many there are.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,15 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from pellucid import __version__
+from pellucid.engines.cache import Cache, key_of
 from pellucid.engines.torch_module import load_module, torch_dtype
 from pellucid.errors import StageError, require
 from pellucid.models import Fidelity, Model
 from pellucid.models.frames import real_frames
 
-__all__ = ["compare", "probe_shape", "real_inputs", "reference"]
+__all__ = ["check_reference", "compare", "probe_shape", "real_inputs", "reference"]
 
 Array = np.ndarray[Any, Any]
 _FRAMES = 3
+_AGREE = 1e-2
+"""Of the range: sums in another order differ by a thousandth of that, operators that mean something else by more."""
 _MOST = {1: (512,), 2: (512, 512), 3: (16, 256, 256)}
 
 
@@ -119,6 +125,42 @@ def reference(model: Model, shape: Sequence[int], where: str) -> tuple[Callable[
             return loaded.module(torch.from_numpy(given)).to(torch.float32).numpy()
 
     return run, "torch float32, eager"
+
+
+def check_reference(model: Model, shape: Sequence[int], where: str) -> None:
+    """Look at the reference itself: it must give numbers, and onnxruntime, where it is installed, the same ones.
+
+    Done once for a model on a computer; that it passed is kept in the cache.
+
+    Raises
+    ------
+    StageError
+        With the figure.
+    """
+    other = "onnx" in model.weights and importlib.util.find_spec("onnxruntime") is not None
+    cache = Cache()
+    about = {"reference of": model.sha256, "torch": torch.__version__, "pellucid": __version__, "onnxruntime": other}
+    key = key_of(about)
+    if cache.read(key) is not None:
+        return
+    exact, name = reference(model, shape, where)
+    second = _onnxruntime(model, where) if other and "torch" in name else None
+    far = 0.0
+    for picture in real_inputs(model, shape):
+        want = exact(picture).astype(np.float64)
+        if not np.isfinite(want).all():
+            raise StageError(f"{where}: model {model.name} gives NaN or infinity in float32 on a real frame")
+        if second is not None:
+            got = second(picture).astype(np.float64)
+            spread = max(float(want.max() - want.min()), 1e-12)
+            far = max(far, float(np.abs(got - want).max()) / spread if got.shape == want.shape else math.inf)
+    if far > _AGREE:
+        raise StageError(
+            f"{where}: torch and onnxruntime do not agree on model {model.name}: by {far:.2g} of the range. Export it "
+            "with another opset, and please report it"
+        )
+    with contextlib.suppress(OSError):  # a folder that cannot be written: looked at again next time
+        cache.write(key, b"", {**about, "name": model.name, "largest": far})
 
 
 def _onnxruntime(model: Model, where: str) -> Callable[[Array], Array]:

@@ -7,6 +7,7 @@ results are written down, and a result counts from the operator that makes it to
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pellucid.engines.torch_module import load_module, torch_dtype
+from pellucid.errors import StageError
 from pellucid.models import Model
 
 __all__ = ["Tensors", "tensors_of"]
@@ -60,17 +62,32 @@ class _Same:
 
 @functools.lru_cache(256)
 def _tensors(same: _Same, shape: tuple[int, ...], where: str) -> Tensors:
-    loaded = load_module(same.model, shape, "float32", where, device="meta")
+    try:
+        loaded = load_module(same.model, shape, "float32", where, device="meta")
+    except StageError as cannot:
+        if "does not know" not in str(cannot):
+            raise
+        return _guessed(same.model, shape)
     module: Any = loaded.module
     weights = sum(t.numel() for t in (*module.parameters(), *module.buffers()))
     given = torch.empty(shape, dtype=torch_dtype(same.model.given.dtype), device="meta")
     tape = _Tape()
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with tape:
-            result = module(given)
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with tape:
+                result = module(given)
+    except Exception:  # traced with constants of its own: it cannot be followed without memory
+        return _guessed(same.model, shape)
     beside = {_place(given), _place(result), *(_place(t) for t in (*module.parameters(), *module.buffers()))}
     return Tensors(weights, *tape.most(beside))
+
+
+def _guessed(model: Model, shape: Sequence[int]) -> Tensors:
+    """Return what a network that cannot be followed may need: 64 channels of the whole picture, three times."""
+    pixels = math.prod(n for axis, n in zip(model.given.axes, shape, strict=True) if axis != "c")
+    wide = 64 * pixels * model.scale**2
+    return Tensors(sum(path.stat().st_size for path in model.weights.values()) // 4, 3 * wide, 2 * wide)
 
 
 def _place(t: torch.Tensor) -> int:

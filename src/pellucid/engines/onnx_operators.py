@@ -413,7 +413,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Reshape": _reshape,
     "Resize": resize,
     "Round": _plain(torch.round),
-    "Selu": _plain(F.selu),
+    "Selu": lambda a, x: torch.mul(F.elu(x, a("alpha", 1.6732632423543772)), a("gamma", 1.0507009873554805)),
     "Shape": lambda a, x: torch.tensor(list(x.shape)[slice(a("start", 0), a("end"))], dtype=torch.int64),
     "Sigmoid": _plain(torch.sigmoid),
     "Sign": _plain(torch.sign),

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from pellucid import __version__
 from pellucid.engines.cache import Cache, key_of
 from pellucid.engines.fidelity import reference
 from pellucid.errors import StageError
 from pellucid.models import Model, Port
+from pellucid.models.content import hash_files
 from pellucid.restoration.operations import After, Before
 
 __all__ = ["BOUND", "check_own_test", "run_own_test"]
@@ -33,7 +35,8 @@ def check_own_test(model: Model, where: str) -> float | None:
     if len(model.samples) != 2:
         return None
     cache = Cache()
-    key = key_of({"own test": model.sha256, "torch": torch.__version__})
+    tensors = hash_files(list(model.samples))
+    key = key_of({"own test": model.sha256, "tensors": tensors, "torch": torch.__version__, "pellucid": __version__})
     known = cache.read(key)
     if known is not None:
         return float(known.facts["largest"])

@@ -99,15 +99,19 @@ def load_module(
         return Loaded(module.to(device), form, module.meta["shape"])
     read = _exported if form == "exported" else _torchscript
     path = model.weights[form]
-    try:
-        with torch.inference_mode():
-            out = read(path, where, "meta").to(kind)(
-                torch.empty(tuple(shape), dtype=_inside(given, kind), device="meta")
-            )
-    except StageError:
-        raise
-    except Exception as error:
-        raise StageError(f"{where}: {path.name} cannot take {_x(shape)}: {_first(error)}") from None
+    # Without memory first; what was traced with constants of its own can only be tried with it.
+    for place in ("meta", "cpu"):
+        try:
+            with torch.inference_mode():
+                out = read(path, where, place).to(kind)(
+                    torch.zeros(tuple(shape), dtype=_inside(given, kind), device=place)
+                )
+            break
+        except StageError:
+            raise
+        except Exception as error:
+            if place == "cpu":
+                raise StageError(f"{where}: {path.name} cannot take {_x(shape)}: {_first(error)}") from None
     if not isinstance(out, torch.Tensor):
         raise StageError(f"{where}: {path.name} returns {type(out).__name__}; one tensor is needed")
     module = read(path, where, device).to(kind)

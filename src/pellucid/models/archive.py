@@ -7,6 +7,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pellucid.errors import StageError
@@ -44,7 +45,7 @@ def unpack(path: Path, where: str) -> Path:
                         raise
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise StageError(f"{where}: not a zip, or cut off ({error}). Fetch it again") from None
     except OSError as error:
         raise StageError(f"{where}: cannot be unpacked: {error.strerror or error}") from None

@@ -42,8 +42,8 @@ def write_package(model: Model, folder: Path, name: str, tell: Callable[[str], N
         One line, where the files cannot be copied.
     """
     first = next(iter(model.weights.values()))
-    home = first.parent
-    if any((home / card).is_file() for card in _CARDS):
+    home = _package_of(first)
+    if home is not None:
         shutil.copytree(home, folder, dirs_exist_ok=True, symlinks=False)
         return
     weights: dict[str, Any] = {}
@@ -61,6 +61,23 @@ def write_package(model: Model, folder: Path, name: str, tell: Callable[[str], N
             weights["onnx"] = made
     card = _card(model, name, weights)
     (folder / "rdf.yaml").write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), "utf-8")
+
+
+def _package_of(file: Path) -> Path | None:
+    """Return the folder of the package that a file is the weights of; a card that only lies beside it is not its."""
+    from pellucid.models.package import read_package
+
+    for folder in (file.parent, *list(file.parents)[1:3]):
+        card = next((folder / name for name in _CARDS if (folder / name).is_file()), None)
+        if card is None:
+            continue
+        try:
+            weights = read_package(card).weights
+        except StageError:
+            continue
+        if file.resolve() in [path.resolve() for path in weights.values()]:
+            return folder
+    return None
 
 
 def _beside(file: Path) -> list[Path]:

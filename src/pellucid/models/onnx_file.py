@@ -52,13 +52,16 @@ class Looked:
 def read_onnx(path: Path, name: str | None = None) -> Model:
     """Describe an ONNX file that has no card: scaled by its percentiles, the result in camera counts again.
 
+    One that takes whole numbers is given the camera's counts as they are.
+
     Raises
     ------
     StageError
         One line; see `look_into`.
     """
     looked = look_into(path)
-    before, after = AS_MEASURED
+    # A network of whole numbers counts as the camera does: from 0 to 1 it would see black and white.
+    before, after = AS_MEASURED if looked.given.dtype.startswith("float") else ((), ())
     return Model(
         name=name or path.stem,
         weights={"onnx": path},

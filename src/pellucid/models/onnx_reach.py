@@ -21,8 +21,19 @@ _WHOLE = (
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
+    "CumSum",
+    "NonZero",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
     "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "TopK",
     "Softmax",
 )
 """Operators in which every pixel may see every other."""
@@ -76,7 +87,7 @@ def reach_of(graph: Any, name: str, numbers: Mapping[str, Any]) -> Reach:
         if node.op_type in ("Conv", "MaxPool", "AveragePool", "LpPool"):
             kernel = _ints(keys, "kernel_shape") or list(_shape(numbers, node.input[1:2])[2:])
             wide = max(_wide(kernel, _ints(keys, "dilations")), default=1)
-            far += step * Fraction(wide - 1, 2) + (step / 2 if wide % 2 == 0 else 0)
+            far += step * _side_of(keys, kernel, wide)
             step *= max(_ints(keys, "strides"), default=1)
         elif node.op_type == "ConvTranspose":
             kernel = _ints(keys, "kernel_shape") or list(_shape(numbers, node.input[1:2])[2:])
@@ -120,6 +131,17 @@ def _shape(numbers: Mapping[str, Any], names: Sequence[str]) -> tuple[int, ...]:
 
 def _wide(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
     return [(k - 1) * d + 1 for k, d in zip(kernel, dilations or [1] * len(kernel), strict=False)]
+
+
+def _side_of(keys: Mapping[str, Any], kernel: Sequence[int], wide: int) -> Fraction:
+    """Return how far a kernel looks to its longer side: half of it, all of it where only one side is padded."""
+    half = Fraction(wide - 1, 2) + (Fraction(1, 2) if wide % 2 == 0 else 0)
+    pads, n = _ints(keys, "pads"), len(kernel)
+    sides = _wide(kernel, _ints(keys, "dilations"))
+    if len(pads) != 2 * n:
+        return half
+    uneven = [max(a, b) for a, b, w in zip(pads[:n], pads[n:], sides, strict=True) if a + b == w - 1]
+    return max([half, *map(Fraction, uneven)])
 
 
 def _factor(node: Any, keys: Mapping[str, Any], numbers: Mapping[str, Any]) -> Fraction | None:

@@ -53,6 +53,15 @@ def read_package(path: Path) -> Model:
         than one input or output, an operation that is not known, weights in no form that can be run.
     """
     where = f"model {path}"
+    try:
+        return _package(path, where)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A card is anybody's text: a word where a number is due, a row that is no table.
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise StageError(f"{where}: its card has a value that cannot be used ({told})") from None
+
+
+def _package(path: Path, where: str) -> Model:
     if path.suffix.lower() in (".zip", ".czann") and path.is_file():
         path = unpack(path, where)
     if path.is_dir():
@@ -73,22 +82,25 @@ def read_package(path: Path) -> Model:
     if ours.get("as_given"):
         after = (*after, Operation("as_given"))
     halo: tuple[int, ...] = tuple(int(n) for n in ours.get("halo") or ())
+    told = _halo(result_row, _scale(result_row, ours, where))
     scale = _scale(result_row, ours, where)
     if "onnx" in weights:
         looked = look_into(weights["onnx"], (given.axes, result.axes))
         given, result = _agree(given, looked.given, where), _agree(result, looked.result, where)
-        halo = halo or looked.halo or ()
+        halo = halo or _larger(told, looked.halo or ())
         if looked.scale != scale:
             raise StageError(f"{where}: its card says {scale} pixels of one, its ONNX file gives {looked.scale}")
     else:
-        from pellucid.models.torch_file import look_into_torchscript
+        from pellucid.models.torch_file import look_into_exported, look_into_torchscript
 
-        look_into_torchscript(weights["torchscript"])
-    halo = halo or _halo(result_row, scale)
+        for form, look in (("torchscript", look_into_torchscript), ("exported", look_into_exported)):
+            if form in weights:
+                look(weights[form])
+    halo = halo or told
     if halo and len(halo) != given.ndim:
         halo = (max(halo),) * given.ndim
     frames = int(ours.get("frames") or 1)
-    samples = _samples(given_row, result_row, home, where)
+    samples = _samples(card, given_row, result_row, home, where)
     return Model(
         name=str(card.get("name") or card_file.parent.name),
         weights=weights,
@@ -292,9 +304,22 @@ def _agree(card: Port, file: Port, where: str) -> Port:
     return Port(file.name, card.axes, card.dtype, card.channels, sides)
 
 
-def _samples(given: Mapping[str, Any], result: Mapping[str, Any], home: Path, where: str) -> tuple[Path, ...]:
-    """Return the test tensors, in 0.4 of a list at the top of the card; empty where there are none."""
+def _larger(told: tuple[int, ...], seen: tuple[int, ...]) -> tuple[int, ...]:
+    """Return for each axis the larger of the card's halo and of what the graph can see."""
+    if not told or not seen:
+        return told or seen
+    told = told if len(told) == len(seen) else (max(told),) * len(seen)
+    return tuple(max(a, b) for a, b in zip(told, seen, strict=True))
+
+
+def _samples(
+    card: Mapping[str, Any], given: Mapping[str, Any], result: Mapping[str, Any], home: Path, where: str
+) -> tuple[Path, ...]:
+    """Return the test tensors, in 0.4 lists at the top of the card; empty where there are none."""
     rows = [row.get("test_tensor") for row in (given, result)]
+    if not any(rows):
+        lists = [card.get(key) for key in ("test_inputs", "test_outputs")]
+        rows = [some[0] if isinstance(some, list) and len(some) == 1 else None for some in lists]
     if not all(rows):
         return ()
     files = tuple(_file(row, home, where, "test_tensor") for row in rows)

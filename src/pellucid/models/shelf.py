@@ -54,7 +54,9 @@ def find(given: str, folder: Path | None = None) -> Model:
         One line: a name nobody knows, a file that is not there or not in order.
     """
     path = (folder or Path.cwd()) / Path(given).expanduser()
-    if _NAME.fullmatch(given) and not path.exists():
+    # A folder that only happens to be called so, such as the one that results go to, is not meant.
+    meant = path.is_file() or _holds(path)
+    if _NAME.fullmatch(given) and not meant:
         for place in (imported_folder(), SHIPPED):
             if _holds(place / given):
                 return read(place / given, given)

@@ -197,6 +197,12 @@ def _sides(module: Any, channels: int, sides: tuple[int, ...], fixed: tuple[int,
     for multiple in _MULTIPLES:
         # One more than a multiple of any larger number, so that only what is really enough passes.
         side = tuple(s + multiple for s in sides)
-        if _run(module, (1, channels, *side)) is not None:
+        result = _run(module, (1, channels, *side))
+        # A network that pools and enlarges again may take any side and give another one.
+        if (
+            result is not None
+            and result.ndim == 2 + len(side)
+            and all(got % n == 0 for got, n in zip(result.shape[2:], side, strict=True))
+        ):
             return tuple(Side(max(multiple, 8), multiple) for _ in sides)
     return tuple(Side(n, 0) for n in sides)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pellucid.errors import StageError
 from pellucid.models.engine import Engine
-from pellucid.models.model import Model, Port
+from pellucid.models.model import Model, Port, Side
 from pellucid.restoration.tiles import BLEND, Axis, lay
 
 __all__ = ["Fit", "Task", "fit", "shape_of"]
@@ -118,11 +118,13 @@ def fit(
         batch = 1
     if tile is not None:
         wished = tuple(tile)
-        best = tuple(side.up(min(n, max(w, side.step))) for side, n, w in zip(sides, task.space, wished, strict=True))
+        least = [_least(side, h if model.halo else 0) for side, h in zip(sides, halo, strict=True)]
+        best = tuple(side.up(min(n, max(w, m))) for side, n, w, m in zip(sides, task.space, wished, least, strict=True))
         taken = tuple(b if w >= n else w for b, n, w in zip(best, task.space, wished, strict=True))
-        if not all(side.takes(w) and w >= min(b, side.step) for side, w, b in zip(sides, taken, best, strict=True)):
+        if not all(side.takes(w) and w >= min(b, m) for side, w, b, m in zip(sides, taken, best, least, strict=True)):
+            why = f" (it looks {max(halo)} px around, on both sides)" if model.halo else ""
             raise StageError(
-                f'tile = {list(wished)}: model "{model.name}" does not take such sides; '
+                f'tile = {list(wished)}: model "{model.name}" does not take such sides{why}; '
                 f"give {list(best)}, or leave it out"
             )
         return _batched(model, engine, task, allowed, taken, halo, batch, must=True)
@@ -147,6 +149,11 @@ def fit(
                 f"{'x'.join(map(str, taken))}, and {allowed / 1e9:.2g} GB may be taken. Give memory_gb a larger number"
             )
         counts[max(free, key=lambda i: taken[i])] += 1
+
+
+def _least(side: Side, halo: int) -> int:
+    """Return the least side of a tile of which something is left between its halos."""
+    return side.up(2 * halo + 2 * side.step) if side.step and halo else side.step
 
 
 def _batched(

@@ -73,10 +73,15 @@ class Before:
         self._limit = limit
         self._steps: list[tuple[bool, Any]] = []
         for operation in operations:
-            made = _scaling(operation, shape, shared, adapt_frames, device)
+            try:
+                made = _scaling(operation, shape, shared, adapt_frames, device, limit)
+                point = None if made is not None else _pointwise(operation, device, len(shape))
+            except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:
+                told = f"{operation.name} with {dict(operation.keys)}"
+                raise StageError(f"its step {told} cannot be done ({str(error).splitlines()[0][:80]})") from None
             if made is not None:
                 self._steps.append((True, made))
-            elif (point := _pointwise(operation, device, len(shape))) is not None:
+            elif point is not None:
                 self._steps.append((False, point))
         of_each = [c for _, step in self._steps if isinstance(step, Statistic) and step._groups.shape[1] > 1]
         self._noted = (1 if shared else n, max([1, *of_each]))
@@ -203,16 +208,21 @@ def _each_channel(operation: Operation, shape: Sequence[int]) -> bool:
 
 
 def _scaling(
-    operation: Operation, shape: Sequence[int], shared: bool, frames: float, device: str
+    operation: Operation,
+    shape: Sequence[int],
+    shared: bool,
+    frames: float,
+    device: str,
+    limit: float | None = None,
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None:
     """Return what gives offset and width for a tensor of `shape`; None where the operation is none of these."""
     keys = operation.keys
     groups = Groups(shape, shared=shared, each_channel=_each_channel(operation, shape))
     if operation.name == "scale_range":
         low, high = float(keys.get("min_percentile", 0.0)), float(keys.get("max_percentile", 100.0))
-        return Percentiles(groups, low, high, float(keys.get("eps", 1e-6)), frames, device)
+        return Percentiles(groups, low, high, float(keys.get("eps", 1e-6)), frames, device, limit)
     if operation.name == "zero_mean_unit_variance" and "mean" not in keys:
-        return Moments(groups, float(keys.get("eps", 1e-6)), frames, device)
+        return Moments(groups, float(keys.get("eps", 1e-6)), frames, device, limit)
     if operation.name in ("zero_mean_unit_variance", "fixed_zero_mean_unit_variance"):
         offset, width = _numbers(keys, "mean", 0.0, shape, device), _numbers(keys, "std", 1.0, shape, device)
     elif operation.name == "scale_linear":

@@ -15,6 +15,8 @@ __all__ = ["Groups", "Moments", "Percentiles", "Slowly", "Statistic"]
 
 SAMPLE = 65_536
 """Pixels of which percentiles are taken: the 0.1% at an end are 65 of them."""
+_JUMP = 8.0
+"""Times the width from one frame to the next, which no bleaching and no moving specimen make."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -52,6 +54,8 @@ class Groups:
 class Slowly:
     """A statistic that follows the frames: their mean at first, later an exponential mean.
 
+    Where the light jumps it begins anew: see `jumped`.
+
     Parameters
     ----------
     shape
@@ -72,9 +76,21 @@ class Slowly:
         """Hot: take the statistic of one more frame, return the one to be used for it."""
         if not self._frames:
             return now
-        self._seen.add_(1)
+        # 0 where any group has jumped; as a product, since a graph on a GPU cannot branch.
+        self._seen.mul_(self.jumped(now).logical_not()).add_(1)
         self._mean.lerp_(now, self._seen.reciprocal().clamp_(min=self._least))
         return self._mean
+
+    def jumped(self, now: torch.Tensor) -> torch.Tensor:
+        """Tell whether a frame has nothing to do with those before it, as a bool of no axes.
+
+        Its offset has moved by more than the whole width, or its width is more than eight times another one: a lamp
+        or a filter was changed. To follow that slowly would show a hundred frames wrongly.
+        """
+        offset, width = self._mean[0], self._mean[1]
+        moved = (now[0] - offset).abs() > torch.maximum(width, now[1])
+        other = torch.maximum(width, now[1]) > _JUMP * torch.minimum(width, now[1])
+        return (moved | other).any()
 
     def forget(self) -> None:
         """Begin anew."""
@@ -93,15 +109,21 @@ class Statistic:
     frames
         See `Slowly`.
     device
+    limit
+        The width is at least such that no number of the frame becomes larger than this; None: whatever they become.
     """
 
-    def __init__(self, groups: Groups, eps: float, frames: float, device: str) -> None:
-        self._groups, self._eps = groups, eps
+    def __init__(self, groups: Groups, eps: float, frames: float, device: str, limit: float | None = None) -> None:
+        self._groups, self._eps, self._limit = groups, eps, limit
         self._slowly = Slowly((2, *groups.shape), frames, device)
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hot: return offset and width for `x`, each of the shape of the groups."""
-        low, width = self._slowly(self._measure(self._groups.flat(x)).view(2, *self._groups.shape))
+        flat = self._groups.flat(x)
+        low, width = self._slowly(self._measure(flat).view(2, *self._groups.shape))
+        if self._limit is not None:
+            highest = flat.amax(dim=1).view(self._groups.shape)
+            width = torch.maximum(width, (highest - low) / self._limit)
         return low, width + self._eps
 
     def _measure(self, flat: torch.Tensor) -> torch.Tensor:
@@ -116,12 +138,23 @@ class Statistic:
 class Percentiles(Statistic):
     """Offset at a low percentile, width up to a high one.
 
-    Those of at most 65,536 pixels that lie evenly spread over the frame, whatever its rows and columns are like (the
-    places are multiples of the golden ratio); lowest and highest value themselves (0 and 100) are those of all pixels.
+    Where both are the same number, as in a dark frame with a few bright spots, the width is that of all pixels. The
+    percentiles are those of at most 65,536 pixels that lie evenly spread over the frame, whatever its rows and columns
+    are like (the places are multiples of the golden ratio); lowest and highest value themselves (0 and 100) are those
+    of all pixels.
     """
 
-    def __init__(self, groups: Groups, low: float, high: float, eps: float, frames: float, device: str) -> None:
-        super().__init__(groups, eps, frames, device)
+    def __init__(
+        self,
+        groups: Groups,
+        low: float,
+        high: float,
+        eps: float,
+        frames: float,
+        device: str,
+        limit: float | None = None,
+    ) -> None:
+        super().__init__(groups, eps, frames, device, limit)
         self._at = (low, high)
         size = groups.size
         self._ranks = sorted({rank for at in self._at for rank in self._between(at, min(size, SAMPLE))[:2]})
@@ -136,6 +169,7 @@ class Percentiles(Statistic):
         if any(0 < at < 100 for at in self._at):
             some = self._ordered(some)
         low, high = (self._of(flat, some, at) for at in self._at)
+        high = torch.where(high > low, high, flat.amax(dim=1))
         return torch.stack((low, high - low))
 
     def _ordered(self, some: torch.Tensor) -> torch.Tensor:

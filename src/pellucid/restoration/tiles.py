@@ -89,8 +89,9 @@ def lay(length: int, side: int, allowed: Side, halo: int) -> Axis:
     if side >= length:
         return Axis(length, side, side, (0,), 0, 0)
     step = allowed.step or FIXED_STEP
-    # At least a quarter of each tile is kept, whatever the halo: a network with a small fixed side has no more to give.
-    halo = max(min(halo, (side - max(side // 4, step)) // 2), 0)
+    # At least a quarter of each tile is kept, whatever the halo, where a network with a small fixed side has no more.
+    kept = step if allowed.step else max(side // 4, step)
+    halo = max(min(halo, (side - kept) // 2), 0)
     blend = max(0, min(BLEND, (side - 2 * halo) // 4))
     advance = max((side - 2 * halo - blend) // step, 1)
     span = -(-(length - side) // step)

@@ -142,6 +142,9 @@ class Chain:
         """
         specs: dict[str, Spec] = {RAW: self._stream.spec}
         self._told.clear()
+        sharing = [stage for stage in self._stages if hasattr(stage, "share")]
+        for stage in sharing:
+            stage.share = 1 / len(sharing)
         for i, (reads, writes) in enumerate(self._links):
             where = f"stages[{i}] {self.names[i]}"
             try:

@@ -88,6 +88,8 @@ class Restore:
         were 1 more.
     adapts : bool
         False makes `adapt_frames` 0; set it before ``open``.
+    share : float
+        Of the memory; the rest is for the stages beside it. Set it before ``open``.
     tell : callable or None
         Gets lines while an engine is built; set it before ``open``.
     """
@@ -136,6 +138,7 @@ class Restore:
         self.black = "the frame is black, or the model knows nothing like it"
         self.needed = Needed(0, 0, 0)
         self.tell: Callable[[str], None] | None = None
+        self.share = 1.0
         self._wish = self.tile
         self._bound: Restoration | None = None
         self._place: tuple[int, ...] | None = None
@@ -261,7 +264,7 @@ class Restore:
         beside = 2 * given.nbytes + Spec(given.shape, self.output).nbytes * model.scale**2
         allowed = self.memory_gb * 1e9 if self.memory_gb is not None else limit_bytes(task.device, beside)
         try:
-            return fit(model, engine, task, int(allowed), tile=tile, batch=self.batch)
+            return fit(model, engine, task, int(allowed * self.share), tile=tile, batch=self.batch)
         except StageError as error:
             raise StageError(f"{WHERE}: {error}") from None
 

@@ -82,21 +82,33 @@ def train(
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # How far it goes is no matter of what it is: a training may be made longer.
-    identity = hashlib.sha256(config.text.encode()).hexdigest()
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: torch {torch.__version__} sees no CUDA device here. Type: --device cpu")
     network, sources = config.make()
     for source, _ in sources:
         if warning := getattr(source, "warning", ""):
             say(f"careful: {warning}")
     pictures = _pictures(config.validate, config.root)
+
+    def show(averaged: nn.Module) -> Mapping[str, float]:
+        """Without pictures to judge by: draw a patch of the training itself, given, restored and its target."""
+        batch = sources[0][0].draw(1, config.settings.side_px, torch.Generator().manual_seed(0))
+        averaged.eval()
+        with torch.inference_mode():
+            restored = averaged(batch.given.to(device)).float().cpu()
+        averaged.train()
+        large = nn.functional.interpolate(batch.given[:, -1:], size=restored.shape[-2:])
+        _strip([p[0, 0].numpy() for p in (large, restored, batch.target)], folder / "validation.png")
+        return {}
+
     training = Training(
         network,
         sources,
         config.settings,
         folder,
         device,
-        lambda averaged: _judge(averaged, pictures, folder, device),
-        identity=identity,
+        lambda averaged: _judge(averaged, pictures, folder, device) if pictures else show(averaged),
+        identity=config.identity,
     )
     if fresh:
         training.forget()
@@ -151,8 +163,6 @@ def _judge(
     network: nn.Module, pictures: Sequence[tuple[str, Picture, Picture | None]], folder: Path, device: str
 ) -> Mapping[str, float]:
     """Return by how many dB each picture is nearer to its truth than the raw one, and draw the first."""
-    if not pictures:
-        return {}
     network.eval()
     figures: dict[str, float] = {}
     for i, (name, raw, truth) in enumerate(pictures):
@@ -211,12 +221,14 @@ def _curve(folder: Path) -> None:
     pen = ImageDraw.Draw(image)
     for key, colour, at in (("loss", "#c04000", 10), ("mean", "#0060c0", 25)):
         points = [(float(r["step"]), float(r[key])) for r in rows if r.get(key) not in (None, "", "nan")]
-        if len(points) < 2:
+        if not points:
             continue
         low, high = (f(v for _, v in points) for f in (min, max))
         last = points[-1][0]
         line = [(40 + 580 * s / last, 330 - 290 * (v - low) / max(high - low, 1e-12)) for s, v in points]
         pen.line(line, fill=colour, width=2)
+        for x, y in line if len(line) < 30 else line[-1:]:
+            pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
         pen.text((50, at), f"{key}: {low:.3g} to {high:.3g}, last {points[-1][1]:.3g}, {last:.0f} steps", fill=colour)
     image.save(folder / "curve.png")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +23,7 @@ from pellucid.errors import ConfigError, did_you_mean
 from pellucid.training.clean import Clean
 from pellucid.training.crappify import Blur, Crappified, Crappifier, Photons, ReadNoise, Step, crappifier
 from pellucid.training.frames import Frames
-from pellucid.training.images import read_planes
+from pellucid.training.images import read_movie, read_planes
 from pellucid.training.loop import Settings
 from pellucid.training.noise import Camera
 from pellucid.training.noise2void import Noise2Void
@@ -135,6 +137,10 @@ class _CrappifyKeys:
     share: Share = 1.0
 
     def make(self, root: Path, scale: int, frames: int, where: str) -> Patches:
+        if self.photons and not 0 < self.photons[0] <= self.photons[1]:
+            raise ConfigError(
+                f"{where}.photons = {list(self.photons)}: two numbers above 0 are needed, the least first"
+            )
         base = Crappifier((), scale=scale) if self.crappifier == "none" else crappifier(self.crappifier, scale)
         # In the order of what happens to the light: lens, photons, what the paper adds, readout.
         first: list[Step] = []
@@ -179,7 +185,7 @@ class _FramesKeys:
     def make(self, root: Path, scale: int, frames: int, where: str) -> Patches:
         if scale != 1:
             raise ConfigError(f"{where}: frames learns no new pixels; network.scale = 1 is needed, given {scale}")
-        return Frames([read_planes(file) for file in _files(root, self.files, where)], frames=frames, zoom=self.zoom)
+        return Frames([read_movie(file) for file in _files(root, self.files, where)], frames=frames, zoom=self.zoom)
 
 
 _NETWORKS: dict[str, Any] = {"unet": _UNetKeys, "rln": _RLNKeys}
@@ -292,16 +298,28 @@ class TrainingConfig:
         root = tree.get("root", ".")
         if not isinstance(root, str):
             raise ConfigError(f"{path}: root = {root!r}: the folder of the data is needed")
+        # What is typed is seen from where it is typed, what is in the file from the file.
+        seen = Path.cwd() if any(change.split("=", 1)[0].strip() == "root" for change in sets) else folder
         settings = build_checked(_TrainingKeys, tree.get("training", {}), "training", folder)
         return cls(
             text=tomlkit.dumps(document),
-            root=(folder / Path(root).expanduser()),
+            root=(seen / Path(root).expanduser()),
             settings=Settings(**{name: getattr(settings, name) for name in Settings.__dataclass_fields__}),
             validate=build_checked(Validate, tree["validate"], "validate", folder) if "validate" in tree else None,
             export=build_checked(Export, tree.get("export", {}), "export", folder),
             _network=_keys(_NETWORKS, {"kind": "unet"} | tree.get("network", {}), "network", folder),
             _data=[(f"data[{i}]", _keys(_DATA, row, f"data[{i}]", folder)) for i, row in enumerate(rows)],
         )
+
+    @property
+    def identity(self) -> str:
+        """Of the network and its data: a training may be made longer, and saved or judged more often."""
+        document = tomlkit.parse(self.text)
+        for key in ("steps", "save_every", "validate_every"):
+            document.get("training", {}).pop(key, None)
+        for part in ("export", "validate"):
+            document.pop(part, None)
+        return hashlib.sha256(json.dumps(document.unwrap(), sort_keys=True, default=str).encode()).hexdigest()
 
     def make(self) -> tuple[nn.Module, list[tuple[Patches, float]]]:
         """Make the network and read the data, in this order and from the seed, so that the weights come out again.

@@ -98,15 +98,15 @@ def export(network: nn.Module, folder: Path, facts: Facts, sample: np.ndarray[An
     frames, scale, multiple = (int(getattr(network, key)) for key in ("frames", "scale", "multiple"))
     stack = np.atleast_3d(sample.T).T if sample.ndim == 2 else sample
     stack = np.repeat(stack, frames, 0) if len(stack) < frames else stack[-frames:]
-    y, x = (n // multiple * multiple for n in stack.shape[-2:])
-    counts = np.ascontiguousarray(stack[None, :, :y, :x], np.float32)
+    path = folder / "model.onnx"
+    _write_onnx(network, torch.from_numpy(scaled(_at_least(stack, _LEAST_SIDE, multiple))), path)
+    looked = look_into(path, ("bcyx", "bcyx"))
+    # Its own test must be of a size that its card allows.
+    counts = _at_least(stack, _least(looked.halo, multiple), multiple)
     given = torch.from_numpy(scaled(counts))
     with torch.no_grad():
         wanted = network(given)
-    path = folder / "model.onnx"
-    _write_onnx(network, given, path)
     _compare(path, given.numpy(), wanted.numpy())
-    looked = look_into(path, ("bcyx", "bcyx"))
     np.save(folder / "test_input.npy", counts)
     np.save(folder / "test_output.npy", wanted.numpy())
     _picture(counts[0, -1], wanted[0, 0].numpy(), folder / "cover.png")
@@ -117,6 +117,19 @@ def export(network: nn.Module, folder: Path, facts: Facts, sample: np.ndarray[An
     text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100)
     (folder / "rdf.yaml").write_text(text, "utf-8")
     return folder
+
+
+def _least(halo: tuple[int, ...] | None, multiple: int) -> int:
+    """Return the least side of the card: the format wants something left between the two halos."""
+    return -(-max(_LEAST_SIDE, 2 * max(halo or (0,)) + 1) // multiple) * multiple
+
+
+def _at_least(stack: np.ndarray[Any, Any], least: int, multiple: int) -> np.ndarray[Any, Any]:
+    """Return ``(1, frames, y, x)`` of sides that the network takes, mirrored on where there are too few pixels."""
+    wanted = [max(n // multiple * multiple, -(-least // multiple) * multiple) for n in stack.shape[-2:]]
+    more = [(0, max(w - n, 0)) for w, n in zip(wanted, stack.shape[-2:], strict=True)]
+    whole = np.pad(stack, [(0, 0), *more], mode="symmetric")
+    return np.ascontiguousarray(whole[None, :, : wanted[0], : wanted[1]], np.float32)
 
 
 def _write_onnx(network: nn.Module, given: torch.Tensor, path: Path) -> None:
@@ -168,8 +181,7 @@ def _card(
     given: str,
     restored: str,
 ) -> dict[str, Any]:
-    # The format wants something left between the two halos.
-    least = -(-max(_LEAST_SIDE, 2 * max(halo or (0,)) + 1) // multiple) * multiple
+    least = _least(halo, multiple)
     reach = max(halo or (0,)) * scale
     names = [f"frame{i - frames + 1:+d}" if i < frames - 1 else "newest" for i in range(frames)]
     return {

@@ -140,6 +140,7 @@ class Training:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
+        self._forget_rows_after(self.progress.step)
         try:
             self._steps(tell)
         except KeyboardInterrupt:
@@ -154,8 +155,9 @@ class Training:
             loss = self._step()
             if not math.isfinite(loss):
                 raise RunError(
-                    f"{self.folder}: the loss is {loss} at step {self.progress.step + 1}. The last checkpoint is from "
-                    f"before. Try a smaller training.rate than {self.settings.rate:g}, or look for empty pictures"
+                    f"{self.folder}: the loss is {loss} at step {self.progress.step + 1}. The last checkpoint, if there "
+                    f"is one, is from before. Try a smaller training.rate than {self.settings.rate:g}, or look for "
+                    "empty pictures"
                 )
             smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
             self.progress.step += 1
@@ -258,6 +260,14 @@ class Training:
         self._chance.set_state(state["chance"])
         self.progress = Progress(**state["progress"])
         return True
+
+    def _forget_rows_after(self, step: int) -> None:
+        """Take out of the curve what was noted after the checkpoint; it comes again."""
+        path = self.folder / "curve.csv"
+        if path.exists():
+            head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if row.split(",", 1)[0].isdecimal() and int(row.split(",", 1)[0]) <= step]
+            path.write_text("".join([head, *kept]), encoding="utf-8")
 
     def _note(self) -> None:
         row = {"step": self.progress.step, "seconds": round(self.progress.seconds), "loss": self.progress.loss}

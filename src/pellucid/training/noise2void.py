@@ -142,6 +142,12 @@ class Noise2Void:
         patches = []
         for _ in range(count):
             plane = self._planes[int(torch.randint(len(self._planes), (), generator=chance))]
+            if min(plane.shape[-2:]) < side:
+                y, x = plane.shape[-2:]
+                raise ConfigError(
+                    f"a picture of {y}x{x} is smaller than training.side_px = {side}, and enlarged noise is not white. "
+                    f"Type: --set training.side_px={max(min(y, x) // 16 * 16, 16)}"
+                )
             patches.append(cut(plane, side, chance, self._zoom))
         noisy = torch.stack(patches)
         black = level_of_black(noisy, chance)

@@ -48,6 +48,9 @@ class Pairs:
             One line: a folder without pictures, a name that the other has not, sizes that do not fit.
         """
         ends = (".png", ".tif", ".tiff")
+        for folder in (given, target):
+            if not folder.is_dir():
+                raise ConfigError(f"{folder} is no folder")
         here, there = ({p.name: p for p in sorted(f.iterdir()) if p.suffix.lower() in ends} for f in (given, target))
         if not here:
             raise ConfigError(f"{given}: no PNG or TIFF in it")
@@ -56,7 +59,12 @@ class Pairs:
             raise ConfigError(f"{target}: has no {missing[0]}, which {given} has; give both folders the same names")
         pairs = []
         for name, file in here.items():
-            for a, b in zip(read_planes(file), read_planes(there[name]), strict=False):
+            bad, good = read_planes(file), read_planes(there[name])
+            if len(bad) != len(good):
+                raise ConfigError(
+                    f"{name}: {len(bad)} planes in {given} and {len(good)} in {target}; as many are needed"
+                )
+            for a, b in zip(bad, good, strict=True):
                 if b.shape != tuple(n * scale for n in a.shape):
                     told = f"{'x'.join(map(str, a.shape))} in {given} and {'x'.join(map(str, b.shape))} in {target}"
                     raise ConfigError(f"{name}: {told}; scale = {scale} needs {scale} pixels for one along each axis")

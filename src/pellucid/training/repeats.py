@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from pellucid.errors import ConfigError
 from pellucid.training.noise import level_of_black
 from pellucid.training.patches import Batch, cut
 
@@ -90,7 +91,16 @@ class Repeats:
             match = re.fullmatch(r"(.+)_\d+\.(png|tiff?)", path.name, re.IGNORECASE)
             if match and not any(match[1].startswith(name) for name in leave_out):
                 groups.setdefault(match[1], []).append(path)
-        return cls([np.stack([read_plane(p) for p in paths]) for paths in groups.values() if len(paths) > 1], **keys)
+        fields = []
+        for paths in groups.values():
+            if len(paths) > 1:
+                planes = [read_plane(p) for p in paths]
+                for path, plane in zip(paths, planes, strict=True):
+                    if plane.shape != planes[0].shape:
+                        here, there = ("x".join(map(str, p.shape)) for p in (plane, planes[0]))
+                        raise ConfigError(f"{path}: is {here}, and {paths[0].name} is {there}; repeats are of one size")
+                fields.append(np.stack(planes))
+        return cls(fields, **keys)
 
     def __len__(self) -> int:
         """Count the fields."""
