@@ -52,7 +52,7 @@ def main() -> int:
     if PACK.is_dir():
         sys.path.append(str(PACK))  # behind what is installed
     if importlib.util.find_spec("pellucid") is None:
-        sys.path.append(str(ROOT / "src"))
+        sys.path += [str(ROOT / "src"), _described()]
     import torch
 
     device = "cpu" if given.rehearse else "cuda:0"
@@ -106,6 +106,24 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="of that computer")
     return parser.parse_args()
+
+
+def _described() -> str:
+    """Return a folder that tells Python what pellucid is, as an installation would: version and entry points."""
+    import tempfile
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    folder = Path(tempfile.mkdtemp(prefix="gpu-check-"))
+    facts = folder / f"pellucid-{project['version']}.dist-info"
+    facts.mkdir()
+    head = f"Metadata-Version: 2.1\nName: pellucid\nVersion: {project['version']}\n"
+    (facts / "METADATA").write_text(head, encoding="utf-8")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
+    (facts / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    return str(folder)
 
 
 # ---------------------------------------------------------------- what is run

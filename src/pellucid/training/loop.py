@@ -155,8 +155,8 @@ class Training:
             loss = self._step()
             if not math.isfinite(loss):
                 raise RunError(
-                    f"{self.folder}: the loss is {loss} at step {self.progress.step + 1}. The last checkpoint, if there "
-                    f"is one, is from before. Try a smaller training.rate than {self.settings.rate:g}, or look for "
+                    f"{self.folder}: the loss is {loss} at step {self.progress.step + 1}. The last checkpoint, if "
+                    f"there is one, is from before. Try a training.rate below {self.settings.rate:g}, or look for "
                     "empty pictures"
                 )
             smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
