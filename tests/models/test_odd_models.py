@@ -142,7 +142,7 @@ class Traced(nn.Module):
         return x * torch.tensor([2.0]) + torch.arange(x.shape[-1], dtype=torch.float32) * 0
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_traced_constants_run(tmp_path):
     torch.jit.trace(Traced(), torch.rand(1, 1, 64, 64)).save(str(tmp_path / "t.pt"))
     model = shelf.find(str(tmp_path / "t.pt"))
@@ -160,7 +160,7 @@ class Halving(nn.Module):
         return nn.functional.interpolate(nn.functional.max_pool2d(x, 2), scale_factor=2.0)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_a_network_that_rounds_its_sides_takes_even_ones(tmp_path):
     torch.jit.script(Halving()).save(str(tmp_path / "h.pt"))
     assert [side.step for side in shelf.find(str(tmp_path / "h.pt")).given.sides] == [2, 2]

@@ -13,12 +13,12 @@ import contextlib
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
-from pellucid import __version__
 from pellucid.engines.cache import Cache, key_of
 from pellucid.engines.torch_module import load_module, torch_dtype
 from pellucid.errors import StageError, require
@@ -139,7 +139,12 @@ def check_reference(model: Model, shape: Sequence[int], where: str) -> None:
     """
     other = "onnx" in model.weights and importlib.util.find_spec("onnxruntime") is not None
     cache = Cache()
-    about = {"reference of": model.sha256, "torch": torch.__version__, "pellucid": __version__, "onnxruntime": other}
+    about = {
+        "reference of": model.sha256,
+        "torch": torch.__version__,
+        "pellucid": version("pellucid"),
+        "onnxruntime": other,
+    }
     key = key_of(about)
     if cache.read(key) is not None:
         return

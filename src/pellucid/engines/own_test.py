@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pellucid import __version__
 from pellucid.engines.cache import Cache, key_of
 from pellucid.engines.fidelity import reference
 from pellucid.errors import StageError
@@ -36,7 +36,9 @@ def check_own_test(model: Model, where: str) -> float | None:
         return None
     cache = Cache()
     tensors = hash_files(list(model.samples))
-    key = key_of({"own test": model.sha256, "tensors": tensors, "torch": torch.__version__, "pellucid": __version__})
+    key = key_of(
+        {"own test": model.sha256, "tensors": tensors, "torch": torch.__version__, "pellucid": version("pellucid")}
+    )
     known = cache.read(key)
     if known is not None:
         return float(known.facts["largest"])
