@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# Tests assert behaviour, not seconds: a busy computer is no fault of what is tested.
+settings.register_profile("pellucid", deadline=None)
+settings.load_profile("pellucid")
 
 
 @pytest.fixture
@@ -15,6 +21,18 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sessions_of_tests_are_their_own(tmp_path_factory):
+    """Keep them out of the list of the user's running sessions."""
+    before = os.environ.get("PELLUCID_RUNTIME")
+    os.environ["PELLUCID_RUNTIME"] = str(tmp_path_factory.mktemp("sessions"))
+    yield
+    if before is None:
+        del os.environ["PELLUCID_RUNTIME"]
+    else:
+        os.environ["PELLUCID_RUNTIME"] = before
 
 
 @pytest.fixture(autouse=True)

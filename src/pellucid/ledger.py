@@ -17,21 +17,48 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pellucid.metrics import Histogram, Rate
 from pellucid.protocols import FrameInfo, Stream
 
-__all__ = ["Ends", "Ledger"]
+__all__ = ["Ends", "Ledger", "Recording"]
 
 UNKNOWN = -1
 """Frames of which nobody can say to which stream they belonged."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a recorder does at present, for those who watch.
+
+    Parameters
+    ----------
+    on
+        Frames are recorded.
+    switch
+        It can be started and stopped.
+    frames, nbytes
+        Taken since it was started.
+    left_s
+        Until the disk is full; None where that is not known.
+    held_s
+        Of one that is off: how far back a start would reach.
+    """
+
+    on: bool
+    switch: bool = False
+    frames: int = 0
+    nbytes: int = 0
+    left_s: float | None = None
+    held_s: float = 0.0
+
+
 class Ends:
     """How the frames of one stream ended."""
 
-    __slots__ = ("camera", "dropped", "lost", "processed", "raw_only", "received")
+    __slots__ = ("camera", "dropped", "lost", "not_recorded", "processed", "raw_only", "received")
 
     def __init__(self, camera: str = "") -> None:
         self.camera = camera
@@ -40,6 +67,8 @@ class Ends:
         self.raw_only: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
+        self.not_recorded: Counter[str] = Counter()
+        """Of those that arrived, what a recorder was to take and could not, by why."""
 
     @classmethod
     def total(cls, some: Iterable[Ends]) -> dict[str, Any]:
@@ -52,6 +81,7 @@ class Ends:
             out.raw_only.update(dict(ends.raw_only))
             out.dropped.update(dict(ends.dropped))
             out.lost.update(dict(ends.lost))
+            out.not_recorded.update(dict(ends.not_recorded))
         return {
             "produced": out.received + out.dropped.total() + out.lost.total(),
             "received": out.received,
@@ -59,6 +89,7 @@ class Ends:
             "raw_only": dict(out.raw_only),
             "dropped": dict(out.dropped),
             "lost": dict(out.lost),
+            "not_recorded": dict(out.not_recorded),
         }
 
 
@@ -77,6 +108,8 @@ class Ledger:
         By the stream's index; -1 for frames that could be of any.
     taken : int
         Slots that were taken in: as many as frames, or as stacks.
+    recordings : dict of str to Recording
+        By the recording's folder; of recorders that run.
     stacks : collections.Counter
         Of those that were taken in, how many were ``"complete"`` and ``"incomplete"``.
     """
@@ -96,6 +129,7 @@ class Ledger:
         self.sinks: dict[str, Counter[str]] = {}
         self.streams: dict[int, Ends] = {}
         self.ignored: Counter[str] = Counter()
+        self.recordings: dict[str, Recording] = {}
         self.notes: list[str] = []
         self.rows: deque[FrameInfo | dict[str, Any]] = deque()
         self.keep_rows = False
@@ -146,6 +180,11 @@ class Ledger:
             else:
                 self.raw_only[where] += count
                 of.raw_only[where] += count
+
+    def unrecorded(self, info: FrameInfo, why: str) -> None:
+        """Count a frame that arrived and that a recorder could not take."""
+        with self._ends:
+            self._of(info.stream).not_recorded[why] += info.count
 
     def left_out(self, info: FrameInfo, state: str, where: str) -> None:
         """Count a frame, or all planes of a stack, that came to the session and was not taken in."""
@@ -253,6 +292,7 @@ class Ledger:
             "displayed": self.displayed,
             "dropped": dict(self.dropped),
             "lost": dict(self.lost),
+            "not_recorded": Ends.total(list(self.streams.values()))["not_recorded"],
             "unaccounted": self.unaccounted,
             "totals_confirmed": self._complete,
         }

@@ -29,6 +29,7 @@ from pellucid.config import Config
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
 from pellucid.tap import Frame, Tap
+from pellucid.wire.control import reachable
 
 __all__ = ["Frame", "LiveSession", "make_session", "open"]
 
@@ -99,7 +100,7 @@ def open(
         checked = Config.parse(tomlkit.dumps(_without_none(config)), None, sets, headless=headless)
     else:
         checked = Config.load(config, sets, headless=headless)
-    return LiveSession(checked, policy)
+    return LiveSession(checked, policy, "python" if isinstance(config, Mapping) else str(config))
 
 
 def _without_none(tree: Any) -> Any:
@@ -118,7 +119,8 @@ class LiveSession:
         The run's report, once it ended.
     """
 
-    def __init__(self, config: Config, policy: str) -> None:
+    def __init__(self, config: Config, policy: str, name: str = "python") -> None:
+        self._name = name
         self._tap = Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
         self._source: Any = config.source
@@ -217,7 +219,8 @@ class LiveSession:
         try:
             if opens:
                 self.session.open()
-            self.session.run()
+            with reachable(self.session.sinks, self._name, self.session.ledger.note):
+                self.session.run()
         except Exception as error:
             self._error = error
             if opens and self._followed.listening:

@@ -151,7 +151,15 @@ class FrameInfo:
     index
         Place along the first axis of the recorded arrays, -1 where it was not recorded.
     place
-        All of its place there, for the recorder: what it wrote raw to, the other planes follow.
+        All of its place there, along p, t, c and z: what the recorder wrote raw to, the other planes follow.
+    part
+        Of the recording, where it has several.
+    sums
+        For each recorded plane the XXH3-64 of its pixels, as 16 digits; of a stack that of each slice.
+    unrecorded
+        Why planes of it are not in the recording; empty where all are, or none was wanted.
+    pending
+        Writes of the recorder that are still to be done.
     axes
         Index along named axes (``t``, ``c``, ``z``, ``p``), where the source knows them.
     planes
@@ -178,6 +186,10 @@ class FrameInfo:
     where: str = ""
     axes: Mapping[str, int] | None = None
     place: tuple[int, ...] = ()
+    part: int = 0
+    sums: dict[str, str | list[str]] | None = None
+    unrecorded: str = ""
+    pending: int = 0
     planes: tuple[int, ...] = ()
     began_ns: int = 0
     notes: Mapping[str, Mapping[str, float | list[float]]] | None = None
@@ -387,8 +399,14 @@ class Sink(Protocol):
         Wants the raw plane as soon as it is there, before any stage, and the other planes when they are ready:
         two calls of ``write`` a frame. Else one call with all planes.
 
-    A sink that takes frames and leaves some out by itself counts them in `skipped`. Sources and sinks may have a
-    method ``ready``, which raises what ``open`` would as far as it can be known beforehand, and makes nothing.
+    A sink that takes frames and leaves some out by itself counts them in `skipped`, and in `lost` those that it could
+    not keep. One that works in threads of its own holds slots (see `open`), and says in `busy_since_ns` since when it
+    has been at one piece of work, 0 while it is not. What others may ask of it while it runs it offers by
+    ``commands() -> Mapping[str, Callable]``: a function of a table that returns one, or raises a PellucidError.
+    One with a method ``missed(slot, names)`` is told of planes that came, or waited, after its ``write`` had raised.
+
+    Sources and sinks may have a method ``ready``, which raises what ``open`` would as far as it can be known
+    beforehand, and makes nothing.
     A sink that can take streams which begin during the run has ``extend(stream, planes)``; it is called before the
     first frame of that stream, in another thread than ``write``. One without gets no frames of them.
     """
@@ -406,7 +424,10 @@ class Sink(Protocol):
         planes
             For each stream the planes that it will have, ``raw`` first.
         run
-            ``config`` (TOML text as run), ``config_sha256``, ``version``, ``ledger``.
+            ``config`` (TOML text as run), ``config_sha256``, ``version``, ``ledger``. Of a session also ``live``: the
+            source does not wait; ``slots`` of each stream; ``hold(slot)``, after which the slot stays as it is until
+            ``release(slot)``, from any thread; ``tell(text)``, a line for the user and the report; ``stages()``, what
+            the report says of each stream's stages.
         """
 
     def write(self, slot: Slot, names: tuple[str, ...]) -> None:

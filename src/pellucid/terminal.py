@@ -79,6 +79,8 @@ class LiveLine:
         for state in ("dropped", "lost"):
             text = _told(ends, state)
             line.append(f"  {state} {text or 0}", style="bold red" if text else "green")
+        if text := _told(ends, "not_recorded"):
+            line.append(f"  not recorded {text}", style="bold red")
         if ledger.raw_only:
             line.append(f"  raw only {ledger.raw_only.total()}", style="bold red")
         return line
@@ -147,6 +149,8 @@ def print_summary(report: Mapping[str, Any]) -> None:
     for state in ("raw_only", "dropped", "lost"):
         for where, n in frames[state].items():
             table.add_row(state.replace("_", " "), Text(f"{n} at {where}", style="yellow"))
+    for why, n in frames.get("not_recorded", {}).items():
+        table.add_row("not recorded", Text(f"{n} frames: {why}; their rows say which", style="bold red"))
     if len(report["cameras"]) > 1:
         for camera, ends in report["cameras"].items():
             texts = [f"{ends['produced']} produced, {ends['processed']} processed"]

@@ -53,10 +53,11 @@ class Bench:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
 
-    def record(self, text: str, out: str = "rec") -> Path:
-        """Make a recording as a user does."""
+    def record(self, text: str, out: str = "rec", shard_frames: int | None = None) -> Path:
+        """Make a recording as a user does; `shard_frames` 1: each plane is a file."""
         path = self.folder / f"{out}.toml"
         recorder = f'[[sinks]]\nkind = "recorder"\npath = "{(self.folder / out).as_posix()}"\n'
+        recorder += f"shard_frames = {shard_frames}\n" if shard_frames else ""
         path.write_text(f'plugins = ["{PARTS}", "{RUN_PARTS}"]\n{text}\n{recorder}')
         with pellucid.open(path) as session:
             for _ in session:

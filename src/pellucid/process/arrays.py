@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from pellucid.errors import SinkError
 from pellucid.process.recorded import Recorded
 from pellucid.protocols import Spec
-from pellucid.sinks._planes import PlaneWriter
+from pellucid.recording.disk import Disk
+from pellucid.recording.image import Ending
+from pellucid.recording.plan import plan_image
+from pellucid.recording.zarr_image import ZarrImage
 
 __all__ = ["Arrays", "make_arrays"]
 
@@ -81,17 +84,14 @@ def _make(
 ) -> list[str]:
     image = recorded.images[number]
     streams = [s for s in recorded.streams if recorded.image_of[s.index] == number]
-    writer = PlaneWriter(path, streams, spec, "zarrs-python", "none", run)
+    plan = plan_image(path.name.removesuffix(".ome.zarr"), path.name.removesuffix(".ome.zarr"), streams, spec, run)
+    made = ZarrImage(path.parent, plan, Disk())
     try:
-        zeros = np.zeros(spec.shape, spec.dtype)
-        for stream in streams:
-            # The writer keeps a stream's exposure with its first plane.
-            position, index = recorded.place(stream.index, 0)
-            writer.put((position, *index), zeros, stream.index)
-        writer.finish(image.sizes[0], _interval_s(recorded, number))
-    except BaseException:
-        writer.abandon()
-        raise
+        made.create()
+        lengths = [image.sizes[0]] * max(len(plan.positions), 1)
+        made.finish(Ending(lengths, _interval_s(recorded, number)))
+    except OSError as error:
+        raise SinkError(f"{path} cannot be made: {error.strerror or error}") from None
     # With several positions each is a folder of its own, in the order in which they were given.
     import zarr
 

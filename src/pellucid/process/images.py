@@ -38,14 +38,14 @@ def open_image(folder: Path, dataset: int | str | None) -> Stored:
         if len(names) > 1:
             images: list[Stored] = []
             try:
-                images.extend(open_stored(folder / name, None) for name in names)
+                images.extend(open_stored(folder / name, None, planes=True) for name in names)
                 return _Positions(images)
             except SourceError as error:
                 for image in images:
                     image.close()
                 raise SourceError(f"{folder}: {error}. Give one image of it: --set source.dataset={names[0]}") from None
     try:
-        return open_stored(folder, dataset)
+        return open_stored(folder, dataset, planes=True)
     except SourceError as error:
         # Here it is no config that says which, since [source] of a config is not used.
         before, says, which = str(error).partition("Say which one: dataset = ")

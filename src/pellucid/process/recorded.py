@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.config import Config
-from pellucid.errors import SourceError
+from pellucid.errors import SinkError, SourceError
 from pellucid.process.facts import Facts, Rows, attributes, facts_of, load_rows
 from pellucid.process.images import image_folders, level_folder, open_image, position_folders, position_names
 from pellucid.process.written import Written, ended
 from pellucid.protocols import Spec, Stream
+from pellucid.recording.about import NAME as ABOUT
+from pellucid.recording.about import About
 from pellucid.sources._stored import Stored
 
 __all__ = ["Image", "Recorded", "open_recorded"]
@@ -100,7 +102,13 @@ class Recorded:
         ranks = np.empty(len(firsts), np.int64)
         ranks[np.argsort(firsts, kind="stable")] = np.arange(len(firsts))
         self._seqs = np.split(ranks, np.cumsum([len(ats) for ats in self._ats])[:-1])
-        self.rows: Rows | None = load_rows(path, told, self._where) if path.is_dir() else None
+        played: Any = getattr(self.images[0].stored, "rows", None)  # of a recording that is played by its rows
+        self.rows: Rows | None = None
+        if played is not None:
+            seq, camera_number, camera_time = played
+            self.rows = Rows(seq, camera_number, camera_time, complete=True)
+        elif path.is_dir():
+            self.rows = load_rows(path, told, self._where)
         self.remark = ""
         self._gone = np.zeros(len(self._where), bool)
         if self.rows is not None and self.rows.complete:
@@ -282,8 +290,27 @@ class Recorded:
         self.images = []
 
 
+def look_whether_ended(path: Path) -> None:
+    """Refuse a recording that still runs, or that died: what is not ended yet would be taken for black pictures.
+
+    Raises
+    ------
+    SourceError
+    """
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / ABOUT).is_file():
+            try:
+                state = About.read(folder).state
+            except SinkError as error:
+                raise SourceError(str(error)) from None
+            if state == "recording":
+                raise SourceError(f"{folder} was not ended. If nothing records to it: type pellucid recover {folder}")
+            return
+
+
 def open_recorded(config: Config, unit: str) -> Recorded:
     """Open IN, which is the source of the config."""
     source: Any = config.source
+    look_whether_ended(source.path)
     dataset = source.series if source.dataset is None else source.dataset
     return Recorded(source.path, dataset, unit, source.pixel_um)

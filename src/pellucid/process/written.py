@@ -36,6 +36,8 @@ def ended(recording: Path, images: Sequence[Path]) -> bool:
         root = next((f for f in (image, image.parent) if "pellucid" in attributes(f)), None)
         if root is None:
             return True
+        if any((f / "recording.json").is_file() for f in (root.parent, recording)):
+            return True  # `open_recorded` has looked at it
         if (root.parent / "report.json").is_file() or (recording / "report.json").is_file():
             return True
         alone = not (recording / "frames.jsonl").is_file()

@@ -39,6 +39,9 @@ class Branch:
         Called once, in the branch's thread, with the first error.
     on_skip
         Called, in the putting thread, with a slot that a newer one replaced.
+    on_lost
+        Called with a slot and the names of its planes that came, or waited, when the branch had failed; before its
+        slot is let go.
     counts
         Where ``offered``, ``written``, ``skipped``, ``lost`` are counted.
     """
@@ -53,6 +56,7 @@ class Branch:
         depth: int = 1,
         on_error: Callable[[str, BaseException], None],
         on_skip: Callable[[Slot], None] | None = None,
+        on_lost: Callable[[Slot, Names], None] | None = None,
         counts: Counter[str] | None = None,
     ) -> None:
         self.name = name
@@ -66,6 +70,7 @@ class Branch:
         self._release = release
         self._on_error = on_error
         self._on_skip = on_skip
+        self._on_lost = on_lost
         self._items: deque[tuple[Slot, Names]] = deque()
         self._some = threading.Condition()
         self._depth = depth
@@ -83,7 +88,8 @@ class Branch:
         replaced: Slot | None = None
         with self._some:
             self.counts["offered"] += 1
-            if self.failed:
+            refused = self.failed
+            if refused:
                 self.counts["lost" if self.policy == "block" else "skipped"] += 1
                 replaced = slot
             else:
@@ -93,6 +99,8 @@ class Branch:
                 self._items.append((slot, names))
                 self._some.notify()
         if replaced is not None:
+            if refused and self._on_lost is not None:
+                self._on_lost(slot, names)
             if self._on_skip is not None:
                 self._on_skip(replaced)
             self._release(replaced)
@@ -129,7 +137,9 @@ class Branch:
 
     def _discard(self) -> None:
         while self._items:
-            slot, _ = self._items.popleft()
+            slot, names = self._items.popleft()
+            if self._on_lost is not None:
+                self._on_lost(slot, names)
             self.counts["lost" if self.policy == "block" else "skipped"] += 1
             if self._on_skip is not None:
                 self._on_skip(slot)

@@ -222,6 +222,10 @@ class Lane:
         """A stage stands still within a frame."""
         return any(branch is not None and branch.stalled_s() > 0 for branch in (self._work, self._wait))
 
+    def stages(self) -> list[dict[str, Any]]:
+        """Return what the report says of its stages."""
+        return self.chain.describe() if self.chain else []
+
     def describe(self) -> dict[str, Any]:
         """Return what the report says of this stream."""
         stream = self.stream
@@ -233,7 +237,7 @@ class Lane:
             "exposure_ms": stream.exposure_ms,
             "replaces": stream.replaces,
             "details": dict(stream.details),
-            "stages": self.chain.describe() if self.chain else [],
+            "stages": self.stages(),
             "raw_only": self.raw_only,
         }
 

@@ -195,7 +195,16 @@ class Session:
             )
 
     def _open_sinks(self, streams: Sequence[Stream]) -> None:
-        run = {**self._facts, "ledger": self.ledger}
+        run = {
+            **self._facts,
+            "ledger": self.ledger,
+            "live": self.source.live,
+            "slots": self.settings.slots,
+            "hold": self._hold,
+            "release": self._release,
+            "tell": self._note,
+            "stages": lambda: [lane.stages() for lane in self.lanes],
+        }
         planes = [lane.planes for lane in self.lanes]
         for name, sink in self.sinks.items():
             self._opened.append(sink)  # first, so that one that breaks off halfway is closed as well
@@ -261,6 +270,7 @@ class Session:
                 self._release,
                 policy=sink.policy,
                 on_error=self._sink_failed,
+                on_lost=getattr(sink, "missed", None),
                 counts=self.ledger.sinks.setdefault(name, Counter()),
             )
             self._branches[name] = branch
@@ -393,6 +403,9 @@ class Session:
 
     # ---------------------------------------------------------------- what goes wrong
 
+    def _hold(self, slot: Slot) -> None:
+        self.lanes[slot.stream.index].ring.hold(slot)
+
     def _release(self, slot: Slot) -> None:
         self.lanes[slot.stream.index].ring.release(slot)
 
@@ -427,7 +440,7 @@ class Session:
             sink = self.sinks[name]
             if sink.policy != "block" or getattr(sink, "patient", False):
                 continue
-            since = branch.busy_since_ns
+            since = branch.busy_since_ns or getattr(sink, "busy_since_ns", 0)
             seen, ticks = self._seen.get(name, (0, 0))
             ticks = ticks + 1 if since and since == seen else 0
             self._seen[name] = (since, ticks)
@@ -449,7 +462,8 @@ class Session:
             if not branch.drain(patience_s):
                 self._note(f"{name} did not end within {patience_s:g} s; {branch.counts['lost']} frames lost there")
         for name, sink in self.sinks.items():
-            if self._branches[name].stalled_s():
+            since_ns = getattr(sink, "busy_since_ns", 0)
+            if self._branches[name].stalled_s() or (since_ns and now_ns() - since_ns > patience_s * 1e9):
                 continue  # its thread is still inside: nobody may touch it
             # What a sink took and left out by itself (a window that draws fewer frames) was not written.
             left_out = getattr(sink, "skipped", 0)
@@ -459,6 +473,8 @@ class Session:
             except Exception as error:
                 self._note(f"{name}: {error}")
                 self.error = self.error or RunError(f"{name} could not finish: {error}")
+            lost = getattr(sink, "lost", 0)
+            self._branches[name].counts.update(written=-lost, lost=lost)
         how = getattr(getattr(self.source, "source", self.source), "ended", "")
         self._close_source()
         if not ledger.complete:

@@ -25,7 +25,7 @@ def losses_of(ledger: Ledger) -> Losses:
     """Return what did not arrive so far; empty where nothing is missing."""
     found: Losses = {}
     for camera, ends in ledger.cameras().items():
-        for state in ("dropped", "lost"):
+        for state in ("dropped", "lost", "not_recorded"):
             places = {place: n for place, n in ends[state].items() if n}
             if places:
                 found.setdefault(state, {})[camera] = places

@@ -94,15 +94,18 @@ def plane_spec(shape: Sequence[int], dtype: np.dtype[Any] | str, what: str) -> S
     return Spec(tuple(int(n) for n in shape), "float32" if name == "float64" else name)
 
 
-def open_stored(path: Path, dataset: str | int | None) -> Stored:
+def open_stored(path: Path, dataset: str | int | None, *, planes: bool = False) -> Stored:
     """Open a file or folder by what lies there.
 
     Parameters
     ----------
     path
-        A TIFF; a PNG; a folder of such pictures; the folder of an OME-Zarr, an NDTiff or a recording of pellucid.
+        A TIFF; a PNG; a folder of such pictures; the folder of an OME-Zarr, an NDTiff, a recording of pellucid or a
+        part of one.
     dataset
         Which of several images: number or name of a TIFF series, path within a Zarr.
+    planes
+        Of a recording give the colours of a picture as three streams; of all else they are.
 
     Raises
     ------
@@ -120,6 +123,12 @@ def open_stored(path: Path, dataset: str | int | None) -> Stored:
 
         return StoredNDTiff(path)
     if path.is_dir():
+        from pellucid.sources._recording import StoredRecording, recording_of
+
+        if dataset is None and (found := recording_of(path)) is not None:
+            return StoredRecording(*found, planes=planes)
+        if (path / "raw.ome.tif").is_file() or (path / "raw.ndtiff").is_dir():
+            return open_stored(path / ("raw.ome.tif" if (path / "raw.ome.tif").is_file() else "raw.ndtiff"), dataset)
         if (path / "raw.ome.zarr").is_dir():
             path = path / "raw.ome.zarr"
         if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")):

@@ -5,9 +5,11 @@ What is computed is in `pellucid.deconvolution`; here a config's keys become a r
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -133,6 +135,7 @@ class Deconvolve:
         self.needed = Needed(0, 0, 0)
         self.tile: tuple[int, ...] | None = None
         self._bound: Deconvolver | Rolling | None = None
+        self._told: dict[str, Any] = {}
 
     def recipe(self, ndim: int) -> Recipe:
         """Return what is done to planes (`ndim` 2) or stacks (3).
@@ -188,6 +191,7 @@ class Deconvolve:
         self.captures = not recipe.decides and not self.rolling
         self._bound = Rolling(deconvolver, shape, given.dtype, self.output, device) if self.rolling else deconvolver
         self.history = planes - 1 if self.rolling else 0
+        self._told = self._describe(psf, recipe)
         self._squeeze = len(given.shape) == 3 and planes == 1
         self.witness = deconvolver.light if self.output == "uint16" else None
         self.black = f"the mean of the frame is not above background = {self.background:g}"
@@ -204,6 +208,20 @@ class Deconvolve:
         """Note where the next plane belongs; only a rolling one has to know."""
         if isinstance(self._bound, Rolling):
             self._bound.at(info.axes or {})
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the report says: ``method`` and ``psf`` with the hash of its samples; JSON types only."""
+        return self._told
+
+    def _describe(self, psf: Image, recipe: Recipe) -> dict[str, Any]:
+        samples = np.ascontiguousarray(psf, np.float32)
+        told = {"shape": list(samples.shape), "sha256": hashlib.sha256(samples.tobytes()).hexdigest()}
+        return {
+            "method": self.method,
+            "iterations": recipe.iterations,
+            "psf": told,
+            "tile": None if self.tile is None else list(self.tile),
+        }
 
     def close(self) -> None:
         """Give the memory back."""
