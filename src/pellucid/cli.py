@@ -17,6 +17,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from pellucid.errors import ConfigError, PellucidError
+from pellucid.record_command import record_app
+from pellucid.recording_command import recover, reproduce, verify
 
 __all__ = ["main"]
 
@@ -44,7 +46,7 @@ def run(
     """Run a config: acquire, restore, record, show."""
     from pellucid.config import Config
 
-    _run_session(Config.load(config, _with_limits(sets, frames, seconds), headless=headless))
+    _run_session(Config.load(config, _with_limits(sets, frames, seconds), headless=headless), str(config))
 
 
 @app.command()
@@ -85,14 +87,50 @@ def check(
     config: Annotated[Path, typer.Argument(help="The TOML file to look at.")],
     shape: Annotated[str, typer.Option(help="Frame size to assume where only the camera knows it.")] = "2048x2048",
     dtype: Annotated[str, typer.Option(help="Pixel type to assume likewise.")] = "uint16",
+    fps: Annotated[
+        float | None, typer.Option(min=0.0001, help="Frames of each camera a second, where only it knows.")
+    ] = None,
     sets: Sets = None,
 ) -> None:
-    """Say what would run, with shapes, memory and missing extras; start nothing."""
+    """Say what would run, with shapes, memory, disk and missing extras; start nothing. The disk is measured."""
     from pellucid.check import check_config
     from pellucid.config import Config
 
-    if not check_config(Config.load(config, sets or []), shape, dtype):
+    if not check_config(Config.load(config, sets or []), shape, dtype, fps):
         raise typer.Exit(2)
+
+
+@app.command()
+def pyramid(
+    folder: Annotated[Path, typer.Argument(help="A recording, a folder of them, or an OME-Zarr.")],
+) -> None:
+    """Add coarser levels to the OME-Zarr images of a finished recording; typed again, it goes on where it ended."""
+    from pellucid.pyramid_command import add_levels
+    from pellucid.terminal import say
+
+    stop = threading.Event()
+    with _stop_on_interrupt(stop.set):
+        add_levels(folder, stop.is_set, say)
+
+
+@app.command()
+def upload(
+    folder: Annotated[Path, typer.Argument(help="A recording, or a folder of them.")],
+    url: Annotated[
+        str, typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where to; AWS_* variables say who you are.")
+    ],
+    free_local: Annotated[
+        bool, typer.Option("--free-local", help="Remove files of pixels here once they have arrived and were compared.")
+    ] = False,
+) -> None:
+    """Put what a bucket does not have yet of a recording; typed again, it goes on where it ended."""
+    from pellucid.upload_command import upload_folder
+
+    stop = threading.Event()
+    with _stop_on_interrupt(stop.set):
+        whole = upload_folder(folder, url, stop.is_set, free_local=free_local)
+    if not whole:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -195,6 +233,9 @@ models_app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app, name="models")
+app.add_typer(record_app, name="record")
+for _command in (recover, verify, reproduce):
+    app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
 EngineKind = Annotated[str, typer.Option(help="openvino, torch, tensorrt, tensorrt-rtx; auto: the best that is here.")]
 
@@ -392,7 +433,7 @@ def demo(
 
     config = demo_config(seconds=seconds, path=path, headless=headless)
     with demo_sender(config):
-        _run_session(config, leave=False)
+        _run_session(config, "demo", leave=False)
     folder = config.sinks["recorder"].folder  # type: ignore[attr-defined]
     say(f"recording     {folder}")
     say(f"before/after  {demo_picture(folder)}")
@@ -431,9 +472,10 @@ class _NotBegun(BaseException):
     """Ctrl-C before the first frame; no `Exception`, so that nothing on its way takes it for a fault."""
 
 
-def _run_session(config: Any, *, leave: bool = True) -> None:
+def _run_session(config: Any, name: str, *, leave: bool = True) -> None:
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
+    from pellucid.wire.control import reachable
 
     session = make_session(config, tell=say)
     opened = False
@@ -447,7 +489,7 @@ def _run_session(config: Any, *, leave: bool = True) -> None:
         try:
             session.open()
             opened = True
-            with LiveLine(session.ledger):
+            with LiveLine(session.ledger), reachable(session.sinks, name, session.ledger.note):
                 session.run()
         finally:
             session.close()

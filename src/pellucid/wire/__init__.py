@@ -5,5 +5,7 @@ One thing a file: `message` (bytes), `handshake` (who and where) and `feed` (wha
 (`link`, with the `watch` over it and the `knocks` that failed), its slots (`berths`) and what it has to say
 (`outbox`). The session's end is `receiver`, over its handshakes (`reception`), its socket (`door`, with the
 `gate`), the sender it listens to (`seat`, with the `clock`), what outlives it (`run`), its slots (`landing`) and
-the count of frames (`numbering`). `bridge` and `bridge_object` speak another protocol: Micro-Manager's.
+the count of frames (`numbering`). `bridge` and `bridge_object` speak another protocol: Micro-Manager's. `control` is
+where other processes speak to a session (`control_client`), with its `control_file`, `control_message` and
+`control_work`.
 """
