@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pellucid.config import GROUPS, Config, installed, keys_of
-from pellucid.errors import ConfigError, PellucidError
+from pellucid.demand import Demand, disk_lines
+from pellucid.errors import ConfigError, PellucidError, SinkError
 from pellucid.memory import Needed, given_limits
 from pellucid.protocols import RAW, Spec, Stage, Stream
 from pellucid.runtime.assembly import stack_stream
 from pellucid.runtime.chain import Chain, give_back, pick_device
 from pellucid.runtime.stacks import planes_nbytes
+from pellucid.sinks.recorder import Recorder
 from pellucid.sources._experiment import Experiment
 from pellucid.terminal import console, network_lines, say
 from pellucid.wire.memory import SlotLayout
@@ -28,10 +30,11 @@ __all__ = ["check_config", "print_parts"]
 
 ASSUMED_DEPTH = 32
 """Planes of a stack of which nobody tells before the source is open."""
+_MOODS = {"fine": "", "warn": "yellow", "bad": "red"}
 _DTYPES = ("uint8", "uint16", "uint32", "int16", "float32")
 
 
-def check_config(config: Config, shape: str, dtype: str) -> bool:
+def check_config(config: Config, shape: str, dtype: str, fps: float | None = None) -> bool:
     """Print what a run of this config would be; False where something is missing.
 
     Parameters
@@ -39,7 +42,16 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
     config
     shape, dtype
         Of frames that only an opened camera could tell.
+    fps
+        Of each camera, likewise.
+
+    Raises
+    ------
+    ConfigError
+        Where one of these makes no sense.
     """
+    if fps is not None and not 0 < fps < 1e9:
+        raise ConfigError(f"--fps {fps:g}: frames a second are needed, such as 50")
     fine = True
     program = psutil.Process().memory_info().rss
     device = pick_device(config.settings.device)
@@ -52,8 +64,9 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         rows.add_row("", "assumed: only the opened camera or sender tells; change with --shape and --dtype")
     stacks = config.settings.unit == "stack"
     rows.add_row("unit", "stack: planes are put together along z" if stacks else "plane")
-    host = on_device = 0
+    host = on_device = slots_bytes = 0
     needed: list[Needed] = []
+    recorded: list[dict[str, Spec]] = []
     if stacks:
         for stream in streams:
             if stream.sizes.get("z", 1) < 2:
@@ -81,9 +94,11 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
                 fine = False
             finally:
                 chain.close()
-        host += SlotLayout(planes, config.settings.slots).nbytes
+        recorded.append(planes)
+        slots_bytes += SlotLayout(planes, config.settings.slots).nbytes
         rows.add_row("planes", ", ".join(f"{n} {s} ({s.nbytes / 1e6:.1f} MB)" for n, s in planes.items()))
     rows.add_row("sinks", ", ".join(f"{n} ({s.policy})" for n, s in config.sinks.items()) or "none")
+    host += slots_bytes
     give_back()
     program = max(program, psutil.Process().memory_info().rss)  # with the libraries that run networks
     # Streams are restored at the same time, and their stages are opened one after the other.
@@ -104,11 +119,21 @@ def check_config(config: Config, shape: str, dtype: str) -> bool:
         told = f"this process may take {limit / 1e6:.0f} MB (ulimit, container or job), not {taken / 1e6:.0f}"
         rows.add_row("", f"[red]{told}: give the stages memory_gb, or use fewer session.slots[/red]")
         fine = False
-    for line in [*_missing(config), *_not_ready(config)]:
+    lacks = [*_missing(config), *_not_ready(config)]
+    demand = Demand.of(config, streams, recorded, _experiment(config), fps)
+    for name, sink in config.sinks.items():
+        if isinstance(sink, Recorder) and not any(line.startswith(f"{name}: ") for line in lacks):
+            try:
+                for i, told_line in enumerate(disk_lines(sink, demand, recorded, slots_bytes)):
+                    rows.add_row("" if i else "disk", Text(told_line.text, style=_MOODS[told_line.mood]))
+                    fine = fine and told_line.mood != "bad"
+            except SinkError as error:
+                lacks.append(f"{name}: {error}")
+    for line in lacks:
         rows.add_row("missing", Text(line, style="red"))
         fine = False
     console.print(rows)
-    say("nothing was started" if fine else "this would not run")
+    say("nothing was started" if fine else "nothing was started: this would not run, or not to its end")
     return fine
 
 
