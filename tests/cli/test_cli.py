@@ -65,6 +65,7 @@ def test_run_records_reports_and_exits_with_0(tmp_path):
         "config.toml",
         "frames.jsonl",
         "raw.ome.zarr",
+        "recording.json",
         "report.json",
         "restored.ome.zarr",
     ]

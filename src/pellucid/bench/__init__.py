@@ -25,6 +25,7 @@ MEASURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "bridge": ("bridge", "measure_bridge", (2048, 512)),
     "deconvolution": ("deconvolution", "measure_deconvolution", ()),
     "restore": ("restore", "measure_engines", ()),
+    "recording": ("recording", "measure_recording", ()),
 }
 """Module and function of each, and the sides of the frames for which it is called."""
 

@@ -54,7 +54,7 @@ def told_losses(losses: Losses | None, cameras: int) -> str:
         How many there are in this run.
     """
     texts = []
-    for state in ("lost", "dropped"):
+    for state in ("lost", "dropped", "not_recorded"):
         counts = [
             (f"{camera} {place}" if cameras > 1 or camera == UNKNOWN else place, n)
             for camera, places in (losses or {}).get(state, {}).items()
@@ -62,5 +62,6 @@ def told_losses(losses: Losses | None, cameras: int) -> str:
             if n
         ]
         if counts:
-            texts.append(f"{state} {sum(n for _, n in counts)} ({', '.join(f'{name} {n}' for name, n in counts)})")
+            places = ", ".join(f"{name} {n}" for name, n in counts)
+            texts.append(f"{state.replace('_', ' ')} {sum(n for _, n in counts)} ({places})")
     return "   ".join(texts)
