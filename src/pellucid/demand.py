@@ -232,7 +232,7 @@ def _memory(sink: Any) -> int:
     """Return how much memory frames may wait in, beside the slots."""
     if sink.buffer_mb is not None:
         return int(float(sink.buffer_mb) * 1e6)
-    return min(MEMORY_BYTES, psutil.virtual_memory().available // 4)
+    return min(MEMORY_BYTES, int(psutil.virtual_memory().available) // 4)
 
 
 def _buffer(sink: Any, slot_bytes: int) -> int:
