@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.metrics import Histogram, Rate
-from pellucid.protocols import FrameInfo, Stream
+from pellucid.protocols import RAW, FrameInfo, Stream
 
 __all__ = ["Ends", "Ledger", "Recording"]
 
@@ -45,6 +45,10 @@ class Recording:
         Until the disk is full; None where that is not known.
     held_s
         Of one that is off: how far back a start would reach.
+    since_ns
+        When it was started (`pellucid.metrics.now_ns`).
+    failed
+        It has given up; what comes now is not recorded.
     """
 
     on: bool
@@ -53,6 +57,8 @@ class Recording:
     nbytes: int = 0
     left_s: float | None = None
     held_s: float = 0.0
+    since_ns: int = 0
+    failed: bool = False
 
 
 class Ends:
@@ -110,6 +116,8 @@ class Ledger:
         Slots that were taken in: as many as frames, or as stacks.
     recordings : dict of str to Recording
         By the recording's folder; of recorders that run.
+    planes_not_recorded : collections.Counter
+        By name, what a recorder was to take and could not.
     stacks : collections.Counter
         Of those that were taken in, how many were ``"complete"`` and ``"incomplete"``.
     """
@@ -130,6 +138,7 @@ class Ledger:
         self.streams: dict[int, Ends] = {}
         self.ignored: Counter[str] = Counter()
         self.recordings: dict[str, Recording] = {}
+        self.planes_not_recorded: Counter[str] = Counter()
         self.notes: list[str] = []
         self.rows: deque[FrameInfo | dict[str, Any]] = deque()
         self.keep_rows = False
@@ -181,10 +190,13 @@ class Ledger:
                 self.raw_only[where] += count
                 of.raw_only[where] += count
 
-    def unrecorded(self, info: FrameInfo, why: str) -> None:
-        """Count a frame that arrived and that a recorder could not take."""
+    def unrecorded(self, info: FrameInfo, why: str, names: Iterable[str]) -> None:
+        """Count planes of a frame that arrived and that a recorder could not take; the frame, where raw is among them."""
         with self._ends:
-            self._of(info.stream).not_recorded[why] += info.count
+            for name in names:
+                self.planes_not_recorded[name] += info.count
+                if name == RAW:
+                    self._of(info.stream).not_recorded[why] += info.count
 
     def left_out(self, info: FrameInfo, state: str, where: str) -> None:
         """Count a frame, or all planes of a stack, that came to the session and was not taken in."""
@@ -293,6 +305,7 @@ class Ledger:
             "dropped": dict(self.dropped),
             "lost": dict(self.lost),
             "not_recorded": Ends.total(list(self.streams.values()))["not_recorded"],
+            "planes_not_recorded": dict(self.planes_not_recorded),
             "unaccounted": self.unaccounted,
             "totals_confirmed": self._complete,
         }

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
+from pellucid.protocols import RAW
 
 __all__ = ["LiveLine", "network_lines", "networks_of", "print_summary", "say"]
 
@@ -151,6 +152,9 @@ def print_summary(report: Mapping[str, Any]) -> None:
             table.add_row(state.replace("_", " "), Text(f"{n} at {where}", style="yellow"))
     for why, n in frames.get("not_recorded", {}).items():
         table.add_row("not recorded", Text(f"{n} frames: {why}; their rows say which", style="bold red"))
+    for plane, n in frames.get("planes_not_recorded", {}).items():
+        if plane != RAW:
+            table.add_row("not recorded", Text(f"{n} {plane} planes; their rows say which, and why", style="bold red"))
     if len(report["cameras"]) > 1:
         for camera, ends in report["cameras"].items():
             texts = [f"{ends['produced']} produced, {ends['processed']} processed"]

@@ -44,6 +44,36 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "frames.jsonl").read_text().splitlines()]
 
 
+def test_a_recorder_that_dies_leaves_no_frame_without_a_word(tmp_path):
+    text = f"""
+        source = {{ kind = "simulated", shape = [32, 40], fps = 100, frames = 150 }}
+        stages = [{{ kind = "scale" }}]
+        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}", shard_frames = 1, commit_every_s = 0.1 }}]
+        """
+    config = Config.parse(f'plugins = ["{PARTS.as_posix()}"]\n{text}')
+    session = make_session(config)
+
+    def unplug() -> None:
+        while session.ledger.recorded < 20:
+            time.sleep(0.01)
+        (tmp_path / "rec").rename(tmp_path / "unplugged")
+
+    session.open()
+    threading.Thread(target=unplug, daemon=True).start()
+    with pytest.raises(PellucidError, match="recorder"):
+        session.run()
+    session.close()
+    frames = session.ledger.frames()
+    assert frames["unaccounted"] == 0
+    assert set(frames["not_recorded"]) <= {"the recorder had failed", "it could not be written"}
+    missed = sum(frames["not_recorded"].values())
+    assert 0 < frames["planes_not_recorded"]["raw"] == missed
+    # At the most the write that failed is neither: it was begun, and nobody can say how far it came.
+    assert 0 <= frames["received"] - frames["recorded"] - missed <= 1
+    (recording,) = session.ledger.recordings.values()
+    assert recording.failed
+
+
 def test_every_frame_goes_through_every_stage_in_order():
     config, session = run(
         """

@@ -41,3 +41,26 @@ def test_a_loss_is_told_with_its_camera_where_there_are_several():
     assert "4 produced" not in line.summary
     assert "right" in line.summary
     assert "3 produced, 0 processed, 3 lost at camera" in " ".join(line.summary.split())
+
+
+def test_what_was_not_recorded_is_told_of_frames_and_of_planes():
+    ledger = Ledger()
+    ledger.histogram("received")
+    ledger.follow(Stream(SPEC, camera="cam"))
+    for seq in range(3):
+        ledger.arrived(FrameInfo(seq, camera_ns=1, received_ns=2), 32)
+        ledger.ended(FrameInfo(seq), "processed")
+    ledger.unrecorded(FrameInfo(0), "disk too slow", ("raw",))
+    for seq in range(2):
+        ledger.unrecorded(FrameInfo(seq), "disk too slow", ("restored",))
+    about = {"version": "0", "ended": "x", "config_sha256": "", "hardware": {}, "streams": []}
+    report = make_report(ledger, about)
+    assert report["frames"]["not_recorded"] == {"disk too slow": 1}
+    assert report["frames"]["planes_not_recorded"] == {"raw": 1, "restored": 2}
+    with console.capture() as got:
+        print_summary(report)
+    summary = " ".join(got.get().split())
+    assert "1 frames: disk too slow; their rows say which" in summary
+    assert "2 restored planes; their rows say which, and why" in summary
+    assert "raw planes" not in summary
+    assert "not recorded 1 (disk too slow 1)" in str(LiveLine(ledger)._line())

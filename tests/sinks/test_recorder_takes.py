@@ -305,4 +305,5 @@ def test_those_who_watch_see_what_is_being_recorded(tmp_path):
     (now,) = run.ledger.recordings.values()
     assert not now.on
     run.end()
-    assert not run.ledger.recordings
+    (now,) = run.ledger.recordings.values()
+    assert (now.on, now.switch, now.failed) == (False, False, False)

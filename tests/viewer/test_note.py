@@ -7,18 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from pellucid.ledger import Ledger
+from pellucid.ledger import Ledger, Recording
+from pellucid.metrics import now_ns
 from pellucid.protocols import Spec, Stream
-from pellucid.sinks._window_note import WHY_SPEC, losses_of, write_note
+from pellucid.sinks._window_note import WHY_SPEC, losses_of, told_of, write_note
 from pellucid.viewer.names import names_of, title_of, where_taken
 from pellucid.viewer.note import Note, read_note, told_losses
 
 SPEC = Spec((4, 4), "uint16")
 
 
-def sent(where: str = "", places=None, losses=None) -> Note:
+def sent(where: str = "", places=None, losses=None, **of_run) -> Note:
     plane = np.full(WHY_SPEC.shape, 255, WHY_SPEC.dtype)
-    assert write_note(plane, where, places or {}, losses or {})
+    assert write_note(plane, where, places or {}, ({"losses": losses} if losses else {}) | of_run)
     return read_note(bytes(plane).split(b"\0", 1)[0].decode())
 
 
@@ -31,7 +32,7 @@ def ledger_of(*cameras: str) -> Ledger:
 
 def test_nothing_to_tell_is_not_told():
     plane = np.zeros(WHY_SPEC.shape, WHY_SPEC.dtype)
-    assert not write_note(plane, "", {}, losses_of(ledger_of("cam")))
+    assert not write_note(plane, "", {}, told_of(ledger_of("cam")))
     assert not plane.any()
     assert read_note("") == Note()
 
@@ -51,6 +52,23 @@ def test_reasons_places_and_losses_arrive():
     assert told_losses(note.losses, 2) == "lost 12 (right camera buffer 10, unknown wire 2)   dropped 3 (left ring 3)"
     assert told_losses({"lost": {"cam": {"wire": 2}}}, 1) == "lost 2 (wire 2)"
     assert told_losses(None, 1) == told_losses({}, 1) == ""
+
+
+def test_what_is_recorded_arrives():
+    ledger = ledger_of("cam")
+    ledger.recordings["a"] = Recording(False, switch=True, held_s=4.26, left_s=4000.2)
+    assert sent(**told_of(ledger)).recording == {"on": False, "switch": True, "held_s": 4.3, "left_s": 4000}
+    ledger.recordings["a"] = Recording(True, switch=True, frames=7, nbytes=3_000_000, left_s=4000.0, since_ns=now_ns())
+    ledger.recordings["b"] = Recording(
+        True, frames=9, nbytes=5_000_000, left_s=90.0, since_ns=now_ns() - 61_000_000_000
+    )
+    told = {"on": True, "switch": True, "frames": 9, "mb": 8, "for_s": 61, "left_s": 90}
+    assert sent(**told_of(ledger)).recording == told
+    ledger.recordings["a"] = Recording(False, failed=True)
+    assert sent(**told_of(ledger)).recording["failed"] is True
+    assert sent("why").recording is None  # not spoken of: the light stays as it is
+    many = {"lost": {f"camera {i}": {"camera buffer": i} for i in range(1, 200)}}
+    assert sent("busy", losses=many, recording=told).recording == told
 
 
 def test_what_is_too_long_keeps_its_sums():

@@ -92,6 +92,24 @@ def test_losses_have_a_line_of_their_own(found):
     assert found["losses_seen"]
 
 
+def test_the_recording_light_says_what_is_true(found):
+    assert found["rec_hidden"] == [True, "no recorder here"]
+    assert found["rec_armed"] == [
+        "#8b96a3",
+        "not recording   the last 5 s would be in it",
+        "Record",
+    ]
+    assert found["rec_on"] == ["#ff4a4a", "1:01:01   1\u202f204 frames   12.3 GB   disk full in 60 s", "Stop"]
+    assert found["rec_failed"] == ["#e6aa5c", "recording failed: frames are not recorded", False]
+    assert found["rec_always"] == ["#ff4a4a", "0:05   9 frames   1 MB", False]
+
+
+def test_the_button_and_the_key_ask_once_until_the_session_answers(found):
+    assert found["rec_asked"] == ["record.start", "record.stop"]
+    assert found["rec_said"] == ["cannot: no disk", "recording to a/b", ""]
+    assert found["rec_light_seen"]
+
+
 def test_another_roi_is_shown_whole_and_zooms_by_itself(found):
     assert found["gone"] == [False, True]
     assert found["cut"] == [[32, 24, 64, 48]] * 2 + [[0, 0, 60, 40]]

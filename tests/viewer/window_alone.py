@@ -12,10 +12,24 @@ from PySide6.QtWidgets import QApplication
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
+from pellucid.viewer.asking import Asking
 from pellucid.viewer.note import Note
 from pellucid.viewer.window import Look, ViewerWindow
 
+
+class Asked(Asking):
+    """Notes what it is asked; the answers are the test's."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody")
+        self.commands: list[str] = []
+
+    def ask(self, command, given=None) -> None:
+        self.commands.append(command)
+
+
 app = QApplication(sys.argv)
+asking = Asked()
 raw, restored = Spec((96, 128), "uint16"), Spec((192, 256), "float32")  # the same field, sampled twice as finely
 drawn: list[int] = []
 closed: list[int] = []
@@ -25,6 +39,7 @@ window = ViewerWindow(
     Look(title="t", size=(900, 500), contrast={"raw": [0, 100]}),
     on_drawn=drawn.append,
     on_closed=lambda: closed.append(1),
+    asking=asking,
 )
 window.show()
 
@@ -122,6 +137,38 @@ show(70, 3, "raw", "restored")
 window.write_figures()
 found["back"] = [c.notice for c in window.overlay.captions]
 found["live"] = window.bars.state
+
+
+# ---- the recording light, its button and its key
+bar = window.bars.recording
+
+
+def told(**recording) -> list[object]:
+    window.show_frame(0, {}, FrameInfo(0), Note(recording=recording))
+    settle()
+    return [bar.light, bar.text, bar.button.text() if bar.button.isVisible() else False]
+
+
+press(Qt.Key.Key_R, "r")
+found["rec_hidden"] = [bar.isHidden(), window.overlay.word[:16]]
+found["rec_armed"] = told(on=False, switch=True, held_s=5.2, left_s=4000)
+bar.button.click()
+press(Qt.Key.Key_R, "r")  # a second press while the session is asked changes nothing
+said = []
+asking.answered.emit("record.start", False, "cannot: no disk")
+said.append(window.overlay.word)
+found["rec_on"] = told(on=True, switch=True, frames=1204, mb=12345, for_s=3661, left_s=60)
+light = bar.grab().toImage()
+middle = light.pixelColor(round(6 * light.devicePixelRatio()), light.height() // 2)
+found["rec_light_seen"] = middle.name() == "#ff4a4a"
+press(Qt.Key.Key_R, "r")
+asking.answered.emit("record.stop", True, "recording to a/b")
+said.append(window.overlay.word)
+window.overlay.say("")
+found["rec_said"] = [*said, window.overlay.word]
+found["rec_asked"] = asking.commands
+found["rec_failed"] = told(on=False, switch=True, failed=True)
+found["rec_always"] = told(on=True, switch=False, frames=9, mb=1, for_s=5)
 
 
 # ---- streams that begin and change: an experiment with two channels, one of which gets another ROI, and colour

@@ -164,8 +164,13 @@ class Backlog:
                 self._let_go(piece)
                 raise
         with self._some:
-            self._queue.append(piece)
-            self._some.notify()
+            failed = self.failed
+            if failed is None:
+                self._queue.append(piece)
+                self._some.notify()
+        if failed is not None:  # meanwhile: nobody would write it any more
+            self._let_go(piece)
+            raise failed
         return True
 
     def _leave_slot(self, piece: Piece) -> bool:
@@ -300,7 +305,7 @@ class Backlog:
             self._some.notify_all()
         for waiting in left:
             self.lost += 1
-            waiting.dropped("disk")
+            waiting.dropped("it could not be written")
             self._let_go(waiting)
         if first and piece is not None:
             self._tell(f"writing failed: {error}")

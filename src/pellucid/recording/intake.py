@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import RAW, FrameInfo, Slot
-from pellucid.recording.backlog import Backlog, Piece
+from pellucid.recording.backlog import Backlog, Full, Piece
 from pellucid.recording.commit import Committer
 from pellucid.recording.image import At, Stamp
 from pellucid.recording.journal import Journal, checksum, frame_line, plane_line
 from pellucid.recording.part import Part, Target
 from pellucid.recording.rows import FrameRows, frame_row
 
-__all__ = ["Intake", "cut"]
+__all__ = ["FAILED", "Intake", "cut"]
 
 Job = tuple[Target, At, int]
 """A plane that waits: its image, its place, its checksum."""
+FAILED = "the recorder had failed"
+"""Why planes that came then are not recorded."""
 
 
 class Intake:
@@ -129,14 +131,19 @@ class Intake:
                 piece.slot = slot
                 self._hold(slot)
         nbytes = piece.nbytes
-        taken = False
+        taken, why = False, "disk too slow"
         try:
             taken = self._backlog.put(piece, self._keep)
+        except Full:
+            raise
+        except BaseException:
+            why = FAILED
+            raise
         finally:
             if not taken:
                 if first:
                     targets[RAW].places.take_back(at)
-                self._dropped(info, names, part, "disk too slow")
+                self._dropped(info, names, part, why)
         if taken:
             part.frames += info.count if first else 0
             part.nbytes += nbytes
@@ -154,7 +161,7 @@ class Intake:
             if RAW in names:
                 info.place, info.index = (), -1
                 self.unrecorded[why] += info.count
-                self._ledger.unrecorded(info, why)
+            self._ledger.unrecorded(info, why, names)
             self.planes_unrecorded.update(dict.fromkeys(names, info.count))
             info.unrecorded = "; ".join(filter(None, (info.unrecorded, f"{', '.join(names)}: {why}")))
             info.sums = {name: total for name, total in (info.sums or {}).items() if name not in names}

@@ -10,14 +10,14 @@ from pellucid.errors import WireError
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Slot
-from pellucid.sinks._window_note import WHY, Losses, losses_of, write_note
+from pellucid.sinks._window_note import WHY, Told, told_of, write_note
 from pellucid.sinks._window_pictures import Pictures
 from pellucid.wire.sender import Sender
 
 __all__ = ["WindowLink"]
 
 COUNT_NS = 250_000_000
-"""Between two looks at what did not arrive."""
+"""Between two looks at what did not arrive, and at what is recorded."""
 REMEMBER = 64
 """Frames under way to the screen whose times are still expected; the window has four slots."""
 
@@ -55,9 +55,9 @@ class WindowLink:
         self._full = False
         self._shown: dict[int, FrameInfo] = {}
         self._next = 0
-        self._losses: Losses = {}
-        self._told: Losses = {}
-        self._counted_ns = 0
+        self._to_tell: Told = {}
+        self._told: Told = {}
+        self._looked_ns = 0
 
     def open(self, timeout_s: float) -> None:
         """Shake hands; raises `WireError` where nobody answers."""
@@ -87,7 +87,7 @@ class WindowLink:
                 return False
             given = slot.info
             pictures.fill(free, slot, names)
-            said = write_note(free.planes[WHY], given.where, pictures.places(given), self._losses)
+            said = write_note(free.planes[WHY], given.where, pictures.places(given), self._to_tell)
             free.ready = (*names, WHY) if said else tuple(names)
             # Numbered anew: streams may overtake each other here, and the wire wants an order.
             number = given.camera_number if given.camera_number >= 0 else given.seq
@@ -96,16 +96,16 @@ class WindowLink:
             if not sender.commit(free):
                 return False
             self._shown[self._next - 1] = given
-            self._told = self._losses
+            self._told = self._to_tell
             pictures.went(given, names, now)
             return True
 
     def tend(self) -> None:
-        """Keep the connection while no frame comes, and tell what did not arrive."""
+        """Keep the connection while no frame comes, and tell how the run is going."""
         with self._lock:
             if self._sender is not None:
                 self._keep_up(self._sender)
-                self._tell_losses(self._sender)
+                self._tell_run(self._sender)
 
     def _keep_up(self, sender: Sender) -> None:
         sender.poll(0)
@@ -131,24 +131,26 @@ class WindowLink:
                 self._pictures[replaced].ring = None
                 self._shown = {n: info for n, info in self._shown.items() if info.stream != replaced}
 
-    def _tell_losses(self, sender: Sender) -> None:
-        """Say what did not arrive where no frame brings it along; that is a frame without pictures."""
+    def _tell_run(self, sender: Sender) -> None:
+        """Say what did not arrive and what is recorded where no frame brings it along: in a frame without pictures."""
         now = now_ns()
-        if now - self._counted_ns > COUNT_NS:
-            self._counted_ns = now
-            self._losses = losses_of(self._ledger)
-        if self._losses == self._told or not sender.connected:
+        if now - self._looked_ns > COUNT_NS:
+            self._looked_ns = now
+            before, self._to_tell = self._to_tell, told_of(self._ledger)
+            if before == self._told and self._shown:
+                return  # frames come: the next one brings it, and needs the room
+        if self._to_tell == self._told or not sender.connected:
             return
         rings = (pictures.ring for pictures in self._pictures if pictures.ring is not None)
         free = next((slot for ring in rings if (slot := ring.take()) is not None), None)
         if free is None:
             return
-        write_note(free.planes[WHY], "", {}, self._losses)
+        write_note(free.planes[WHY], "", {}, self._to_tell)
         free.ready = (WHY,)
         free.info = FrameInfo(self._next, camera_ns=now)
         self._next += 1
         if sender.commit(free):
-            self._told = self._losses
+            self._told = self._to_tell
 
     def _take_times(self, sender: Sender) -> None:
         """Mark the frames that have been drawn."""
@@ -172,7 +174,8 @@ class WindowLink:
         with self._lock:
             sender, self._sender = self._sender, None
             if sender is not None and sender.connected:
-                self._counted_ns = 0
-                self._tell_losses(sender)
+                self._to_tell = told_of(self._ledger)
+                self._looked_ns = now_ns()
+                self._tell_run(sender)
         self._shown.clear()
         return sender is None or sender.close(timeout_s)

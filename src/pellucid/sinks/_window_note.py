@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from pellucid.ledger import Ledger
+from pellucid.metrics import now_ns
 from pellucid.protocols import Spec
 
-__all__ = ["WHY", "WHY_SPEC", "Losses", "losses_of", "write_note"]
+__all__ = ["WHY", "WHY_SPEC", "Losses", "Told", "losses_of", "recording_of", "told_of", "write_note"]
 
 WHY = "#why"
 """The plane that carries it: UTF-8, ended by a zero; `pellucid.viewer.newest` takes it out of the frame."""
@@ -19,6 +20,40 @@ WHY_SPEC = Spec((1, 4096), "uint8")
 
 Losses = dict[str, dict[str, dict[str, int]]]
 """``dropped`` or ``lost`` -> camera -> place -> frames."""
+
+Told = dict[str, Any]
+"""What the window was told of the run beside its frames: ``losses`` and ``recording``, as far as there are any."""
+
+
+def told_of(ledger: Ledger) -> Told:
+    """Return what is to be told of the run at this moment."""
+    told: Told = {}
+    if losses := losses_of(ledger):
+        told["losses"] = losses
+    if recording := recording_of(ledger):
+        told["recording"] = recording
+    return told
+
+
+def recording_of(ledger: Ledger) -> dict[str, Any]:
+    """Return what the recorders do, as one: the longest time, all bytes, the disk that is full first; empty without."""
+    there = list(ledger.recordings.values())
+    if not there:
+        return {}
+    on = [one for one in there if one.on]
+    told: dict[str, Any] = {"on": bool(on), "switch": any(one.switch for one in there)}
+    if any(one.failed for one in there):
+        told["failed"] = True
+    if on:
+        told["frames"] = max(one.frames for one in on)
+        told["mb"] = round(sum(one.nbytes for one in on) / 1e6)
+        told["for_s"] = round((now_ns() - min(one.since_ns for one in on)) * 1e-9)
+    elif held := max(one.held_s for one in there):
+        told["held_s"] = round(held, 1)
+    left = [one.left_s for one in there if one.left_s is not None]
+    if left:
+        told["left_s"] = round(min(left))
+    return told
 
 
 def losses_of(ledger: Ledger) -> Losses:
@@ -32,24 +67,23 @@ def losses_of(ledger: Ledger) -> Losses:
     return found
 
 
-def write_note(plane: np.ndarray[Any, Any], where: str, places: Mapping[str, str], losses: Losses) -> bool:
+def write_note(plane: np.ndarray[Any, Any], where: str, places: Mapping[str, str], of_run: Told) -> bool:
     """Write a note into its plane; return False, and leave the plane, where there is nothing to tell.
 
     A text that is too long loses first the places, then the cameras that losses belong to, never their sums.
     """
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = dict(of_run)
     if where:
         told["where"] = where[:500]
     if places:
         told["places"] = places
-    if losses:
-        told["losses"] = losses
     if not told:
         return False
     text = json.dumps(told).encode()
     room = plane.size - 1
     if len(text) > room:
         told.pop("places", None)
+        losses: Losses = told.get("losses", {})
         told["losses"] = {state: {"all cameras": _sums(cameras)} for state, cameras in losses.items()}
         text = json.dumps(told).encode()
     if len(text) > room:

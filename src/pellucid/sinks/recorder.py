@@ -46,7 +46,7 @@ from pellucid.recording.about import About
 from pellucid.recording.backlog import Backlog, Full, Piece
 from pellucid.recording.commit import Bound, Committer
 from pellucid.recording.disk import Disk
-from pellucid.recording.intake import Intake
+from pellucid.recording.intake import FAILED, Intake
 from pellucid.recording.journal import NAME as JOURNAL
 from pellucid.recording.journal import Journal
 from pellucid.recording.part import Part
@@ -172,6 +172,7 @@ class Recorder:
         self._space: Space | None = None
         self._uploader: Uploader | None = None
         self._space_seen = (0, 0)
+        self._since = (-1, 0)
 
     # ---------------------------------------------------------------- open
 
@@ -356,6 +357,13 @@ class Recorder:
         SinkError
             Where there is no room to wait any more, and the user has chosen to stop then.
         """
+        try:
+            self._write(slot, names)
+        except BaseException:
+            self._ledger.recordings[str(self.folder)] = Recording(on=False, failed=True)
+            raise
+
+    def _write(self, slot: Slot, names: tuple[str, ...]) -> None:
         parts, info = self._parts, slot.info
         assert parts is not None
         self._begun = True
@@ -379,7 +387,7 @@ class Recorder:
         """Note planes that came when this recorder had failed, so that their rows say why they are not there."""
         info, parts = slot.info, self._parts
         if self._intake is not None and parts is not None and (info.place or (RAW in names and parts.now is not None)):
-            self._intake.missed(info, names, "the recorder had failed")
+            self._intake.missed(info, names, FAILED)
 
     def _take(self, part: Part, slot: Slot, info: FrameInfo, names: tuple[str, ...], kept: Piece | None = None) -> None:
         assert self._intake is not None
@@ -409,6 +417,8 @@ class Recorder:
             return
         part = parts.now
         frames, nbytes = parts.amount_of(part.take) if part is not None else (0, 0)
+        if part is not None and self._since[0] != part.take:
+            self._since = part.take, now_ns()
         self._ledger.recordings[str(self.folder)] = Recording(
             on=part is not None,
             switch=takes is not None,
@@ -416,6 +426,7 @@ class Recorder:
             nbytes=nbytes,
             left_s=self._space.left_s if self._space is not None else None,
             held_s=takes.held_s if takes is not None and part is None else 0.0,
+            since_ns=self._since[1] if part is not None else 0,
         )
 
     # ---------------------------------------------------------------- in other threads
@@ -475,7 +486,8 @@ class Recorder:
         if self._takes is not None:
             self._takes.over = True
             self._takes.forget_all()
-        self._ledger.recordings.pop(str(self.folder), None)
+        before = self._ledger.recordings.get(str(self.folder))
+        self._ledger.recordings[str(self.folder)] = Recording(on=False, failed=before is not None and before.failed)
         waiting, _ = backlog.waiting
         if waiting > 100:
             self._tell(f"writing {waiting} frames that wait for the disk")

@@ -148,6 +148,7 @@ class Window:
             "size": self.size,
             "contrast": self.contrast,
             "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
+            "session": os.getpid(),
             "planes": list(dict.fromkeys([*(name for feed in feeds for name in feed.planes), *_may_come(run)])),
         }
         process = self._process = WindowProcess(told)

@@ -72,6 +72,13 @@ class Replay:
     passive: ClassVar[bool] = True
     """``open`` touches nothing but files, so `pellucid check` may call it to learn the shape."""
 
+    @field_validator("loop", mode="before")
+    @classmethod
+    def _times(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            raise ValueError(f"a number is needed: {'0 plays it for ever' if given else '1 plays it once'}")
+        return given
+
     @field_validator("path")
     @classmethod
     def _exists(cls, path: Path, info: ValidationInfo) -> Path:

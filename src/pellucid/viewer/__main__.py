@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QApplication
 
 from pellucid.errors import WireError
 from pellucid.protocols import FrameInfo
+from pellucid.viewer.asking import Asking
 from pellucid.viewer.newest import Newest
 from pellucid.viewer.note import read_note
 from pellucid.viewer.window import Look, ViewerWindow
@@ -44,7 +45,7 @@ def main() -> int:
         return 1
     newest = Newest(receiver, hello, lambda places: window.put(places, newest.streams, newest.planes))
     look = Look(title=told["title"], size=tuple(told["size"]), contrast=told["contrast"])
-    window = ViewerWindow(newest.streams, newest.planes, look, on_drawn=newest.drawn, on_closed=app.quit)
+    window = ViewerWindow(newest.streams, newest.planes, look, newest.drawn, app.quit, Asking(str(told["session"])))
     window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)
     if told["screenshot"]:
         window.screenshot = Path(told["screenshot"])

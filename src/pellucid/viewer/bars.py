@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
+
+from pellucid.viewer.recording import RecordingBar
 
 __all__ = ["Bars"]
 
@@ -15,14 +17,21 @@ THIN_SPACE = "\u202f"
 class Bars:
     """Header and footer.
 
+    Parameters
+    ----------
+    on_record
+        See `pellucid.viewer.recording.RecordingBar`.
+
     Attributes
     ----------
     header, footer : QFrame
+    recording : RecordingBar
     losses : QLabel
         What did not arrive; not there as long as nothing is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_record: Callable[[str], None]) -> None:
+        self.recording = RecordingBar(on_record)
         self._title = _label("", "title")
         self._state = _label("", "state")
         self._rate, self._frame, self._latency = _label(""), _label(""), _label("")
@@ -35,7 +44,7 @@ class Bars:
         self.losses.setMinimumWidth(1)
         self.losses.setIndent(0)
         self.losses.hide()
-        self.header = _bar("header", 40, [self._title, None, self._state])
+        self.header = _bar("header", 40, [self._title, None, self.recording, self._state])
         self.footer = _bar("footer", 30, [self._frame, self._rate, self._latency, None, self._pixel, self._zoom, hint])
 
     def set_title(self, title: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ACCENT", "BACK", "BAR", "LINE", "LOSS", "MUTED", "PANE", "STYLE", "TEXT", "WARN"]
+__all__ = ["ACCENT", "BACK", "BAR", "LINE", "LOSS", "MUTED", "PANE", "RECORD", "STYLE", "TEXT", "WARN"]
 
 BACK = "#0b0d10"
 PANE = "#000000"
@@ -13,6 +13,7 @@ MUTED = "#8b96a3"
 ACCENT = "#6cc3b8"
 WARN = "#e6aa5c"
 LOSS = "#ff7a70"
+RECORD = "#ff4a4a"
 
 FONT = '"Inter", "Segoe UI", "SF Pro Text", "Helvetica Neue", "Noto Sans", "DejaVu Sans"'
 
@@ -26,6 +27,13 @@ QLabel#title {{ font-size: 14px; font-weight: 600; }}
 QLabel#muted {{ color: {MUTED}; }}
 QLabel#losses {{ color: {LOSS}; background: #35100f; border-top: 1px solid #5c1a17; }}
 QLabel#losses {{ padding: 5px 14px; font-weight: 600; }}
+QLabel#recording[mood="idle"] {{ color: {MUTED}; }}
+QLabel#recording[mood="warn"] {{ color: {WARN}; }}
+QPushButton#record {{ color: {TEXT}; background: #232932; border: 1px solid #364050; border-radius: 9px; }}
+QPushButton#record {{ padding: 2px 12px; font-family: {FONT}; font-size: 12px; }}
+QPushButton#record:hover {{ background: #2e3642; }}
+QPushButton#record:pressed {{ background: #1c2129; }}
+QPushButton#record:disabled {{ color: {MUTED}; }}
 QLabel#state {{ border-radius: 9px; padding: 2px 10px; font-size: 12px; }}
 QLabel#state[mood="good"] {{ color: {ACCENT}; background: #16302d; }}
 QLabel#state[mood="warn"] {{ color: {WARN}; background: #38290f; }}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Losses", "Note", "read_note", "told_losses"]
 
@@ -26,11 +27,14 @@ class Note:
         Names of the frame's places along axes that have any.
     losses
         Sums of the run so far; None where this note does not speak of them.
+    recording
+        What the recorders do; None where this note does not speak of it.
     """
 
     where: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     losses: Losses | None = None
+    recording: Mapping[str, Any] | None = None
 
 
 def read_note(text: str) -> Note:
@@ -39,7 +43,7 @@ def read_note(text: str) -> Note:
         return Note()
     try:
         told = json.loads(text)
-        return Note(told.get("where", ""), told.get("places", {}), told.get("losses"))
+        return Note(told.get("where", ""), told.get("places", {}), told.get("losses"), told.get("recording"))
     except (ValueError, AttributeError):
         return Note(text)
 

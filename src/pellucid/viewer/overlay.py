@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtCore import QPointF, QRectF, Qt, QTimer
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
@@ -19,10 +19,14 @@ KEYS = (
     ("F, space", "fit"),
     ("double click", "one stream alone, or all again"),
     ("A", "automatic contrast on or off"),
+    ("R", "start or stop recording"),
     ("T", "names and scale bars on or off"),
     ("H, ?", "this list"),
     ("Q, Esc", "close; the run goes on"),
 )
+
+WORD_MS = 8000
+"""So long a line that answers somebody stays."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,17 @@ class Overlay(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self.captions: list[Caption] = []
         self.texts, self.help = True, False
+        self.word, self._colour = "", look.TEXT
+        self._fades = QTimer(self)
+        self._fades.setSingleShot(True)
+        self._fades.timeout.connect(lambda: self.say(""))
+
+    def say(self, text: str, colour: str = look.TEXT) -> None:
+        """Write a line over the panes for a while; empty takes it away."""
+        self.word, self._colour = text, colour
+        if text:
+            self._fades.start(WORD_MS)
+        self.update()
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw everything; runs when something written here changed, not for every frame."""
@@ -78,6 +93,8 @@ class Overlay(QWidget):
             if self.texts and caption.um:
                 self._scale_bar(painter, place, caption.um)
         painter.setClipping(False)
+        if self.word:
+            self._word(painter)
         if self.help:
             self._help(painter)
         painter.end()
@@ -124,6 +141,18 @@ class Overlay(QWidget):
         painter.setPen(QColor(look.WARN))
         inside = place.adjusted(24, 24, -24, -24)
         painter.drawText(inside, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, text)
+
+    def _word(self, painter: QPainter) -> None:
+        painter.setFont(_font(13))
+        flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+        room = QRectF(self.rect()).adjusted(40, 40, -40, -60)
+        text = painter.boundingRect(room, flags, self.word)
+        text.moveBottom(room.bottom())
+        plate = text.adjusted(-16, -10, 16, 10)
+        _plate(painter, plate, 235)
+        painter.setPen(QPen(QColor(self._colour), 1))
+        painter.drawRoundedRect(plate, 5, 5)
+        painter.drawText(text, flags, self.word)
 
     def _help(self, painter: QPainter) -> None:
         strong, plain = _font(12, QFont.Weight.DemiBold), _font(12)

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
 from pellucid.viewer import look
+from pellucid.viewer.asking import Asking
 from pellucid.viewer.bars import Bars
 from pellucid.viewer.contrast import Given, contrast_for
 from pellucid.viewer.names import names_of, title_of
@@ -29,6 +30,7 @@ from pellucid.viewer.shown import Shown
 __all__ = ["Look", "ViewerWindow"]
 
 WRITE_MS = 250
+NO_SWITCH = 'no recorder here can be started and stopped. In the config: [[sinks]] kind = "recorder", start = "armed"'
 SMALL = 300
 """Logical pixels across a pane, below which only the first plane of a stream has a scale bar."""
 
@@ -65,6 +67,8 @@ class ViewerWindow(QWidget):
         See `pellucid.viewer.panes.Panes`.
     on_closed
         Called once when the window goes, whoever closed it.
+    asking
+        The session, for what the window can ask of it; None where there is none to ask.
     """
 
     def __init__(
@@ -74,9 +78,13 @@ class ViewerWindow(QWidget):
         look_: Look,
         on_drawn: Callable[[int], None] = lambda _ns: None,
         on_closed: Callable[[], None] = lambda: None,
+        asking: Asking | None = None,
     ) -> None:
         super().__init__()
         self._on_drawn, self._on_closed = on_drawn, on_closed
+        self._asking = asking
+        if asking is not None:
+            asking.answered.connect(self._answered)
         self._look = look_
         self._streams: list[Stream] = []
         self._rows: list[list[Shown]] = []
@@ -102,7 +110,7 @@ class ViewerWindow(QWidget):
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
-        self.bars = Bars()
+        self.bars = Bars(self._ask)
         self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.put(range(len(streams)), streams, planes)
@@ -182,6 +190,8 @@ class ViewerWindow(QWidget):
         if note.losses is not None and note.losses != self._losses:
             self._losses = note.losses
             self._write_losses()
+        if note.recording is not None:
+            self.bars.recording.tell(note.recording)
         if not planes:
             return
         now = now_ns()
@@ -202,6 +212,17 @@ class ViewerWindow(QWidget):
                 shown.miss(note.where, now)
         if notices != [shown.notice for shown in self._rows[position]]:
             self._write_over()
+
+    def _ask(self, command: str) -> None:
+        if self._asking is None:
+            self._answered(command, False, "this window has no session to ask")
+        else:
+            self._asking.ask(command)
+
+    def _answered(self, command: str, done: bool, text: str) -> None:
+        if command.startswith("record."):
+            self.bars.recording.answered()
+        self.overlay.say(text, look.TEXT if done else look.WARN)
 
     def _under(self) -> tuple[Pane, float, float] | None:
         return self.panes.at(*self._cursor) if self._cursor else None
@@ -291,6 +312,9 @@ class ViewerWindow(QWidget):
             self.panes.fit()
         elif text == "a":
             self.switch_contrast()
+        elif text == "r" and not event.isAutoRepeat():
+            if not self.bars.recording.press():
+                self.overlay.say(NO_SWITCH, look.WARN)
         elif text == "t":
             self.overlay.texts = not self.overlay.texts
             self.overlay.update()

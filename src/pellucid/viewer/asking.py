@@ -1,0 +1,52 @@
+"""Asks something of the session that this window belongs to, without keeping the picture waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from pellucid.errors import PellucidError
+from pellucid.wire.control_client import ControlClient
+from pellucid.wire.control_message import one_line
+
+__all__ = ["Asking"]
+
+
+class Asking(QObject):
+    """One session, asked in a thread of its own each time.
+
+    Parameters
+    ----------
+    session
+        Its process's number, or whatever else ``pellucid record --session`` takes.
+
+    Attributes
+    ----------
+    answered : Signal of (str, bool, str)
+        The command, whether it was done, and the session's line, or why it was not; comes in the thread of Qt's loop.
+    """
+
+    answered = Signal(str, bool, str)
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self._session = session
+
+    def ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
+        """Ask; the answer comes as a signal, at the latest after some seconds."""
+        threading.Thread(target=self._ask, args=(command, given), name="pellucid asking", daemon=True).start()
+
+    def _ask(self, command: str, given: Mapping[str, Any] | None) -> None:
+        done, text = False, ""
+        try:
+            with ControlClient.find(self._session) as client:
+                text = one_line(client.ask(command, given).get("text", "done"))
+                done = True
+        except PellucidError as error:
+            text = str(error)
+        except Exception as error:  # a window that is asked to record must say that it did not
+            text = f"{command}: {type(error).__name__}: {one_line(error)}"
+        self.answered.emit(command, done, text)
