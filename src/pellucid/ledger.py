@@ -191,7 +191,7 @@ class Ledger:
                 of.raw_only[where] += count
 
     def unrecorded(self, info: FrameInfo, why: str, names: Iterable[str]) -> None:
-        """Count planes of a frame that arrived and that a recorder could not take; the frame, where raw is among them."""
+        """Count planes of a frame that a recorder could not take; without its raw plane the frame is not recorded."""
         with self._ends:
             for name in names:
                 self.planes_not_recorded[name] += info.count

@@ -45,10 +45,11 @@ def rows(folder: Path) -> list[dict]:
 
 
 def test_a_recorder_that_dies_leaves_no_frame_without_a_word(tmp_path):
+    path = (tmp_path / "rec").as_posix()
     text = f"""
         source = {{ kind = "simulated", shape = [32, 40], fps = 100, frames = 150 }}
         stages = [{{ kind = "scale" }}]
-        sinks = [{{ kind = "recorder", path = "{(tmp_path / "rec").as_posix()}", shard_frames = 1, commit_every_s = 0.1 }}]
+        sinks = [{{ kind = "recorder", path = "{path}", shard_frames = 1, commit_every_s = 0.1 }}]
         """
     config = Config.parse(f'plugins = ["{PARTS.as_posix()}"]\n{text}')
     session = make_session(config)
