@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -35,6 +38,40 @@ def sessions_of_tests_are_their_own(tmp_path_factory):
         os.environ["PELLUCID_RUNTIME"] = before
 
 
+@pytest.fixture(scope="session")
+def screen():
+    """A screen for the tests that need one: a virtual one where there is Xvfb, so that no window pops up."""
+    if sys.platform != "linux":
+        yield
+        return
+    pytest.importorskip("vispy", reason='needs vispy: pip install "pellucid[window]"')
+    xvfb = shutil.which("Xvfb")
+    if xvfb is None:
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            pytest.skip("needs a screen: install Xvfb, or set DISPLAY")
+        yield
+        return
+    told, tell = os.pipe()
+    server = subprocess.Popen(
+        [xvfb, "-displayfd", str(tell), "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=[tell],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(tell)
+    with os.fdopen(told) as line:
+        number = line.readline().strip()  # complete only with its end of line; empty where the server died
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISPLAY", f":{number}")
+        patch.setenv("QT_QPA_PLATFORM", "xcb")
+        patch.delenv("WAYLAND_DISPLAY", raising=False)
+        if number:
+            yield
+    server.terminate()
+    server.wait()
+    if not number:
+        pytest.fail("Xvfb did not start")
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
     """Fail a test that leaves a thread of pellucid or a child process running."""
@@ -57,6 +94,8 @@ def nothing_is_left_behind():
 
 def _line(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        line = " ".join(process.cmdline())
+        # The one that starts the children of tests of faults stays for the next; what it imported has our name.
+        return "" if "multiprocessing.forkserver" in line else line
     except psutil.Error:
         return ""

@@ -1,202 +1,118 @@
 """Try what can happen to a recording, many times, and print what was lost: the table of BENCHMARKS.md.
 
-    python tools/faults.py [--kills 200] [--json FILE]
+    python tools/faults.py [--kills 200] [--only WORD] [--json FILE]
 
-Needs the repository (its tests make the frames and the faults). On Linux and macOS; power is cut on Linux only.
+Needs the repository (its tests make the frames and the faults) and, to kill windows, a screen. On Linux and macOS; power
+is cut on Linux only. After every fault: recover, compare every plane with what was sent, verify, recover once more.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pellucid.errors import SinkError  # noqa: E402
-from pellucid.recording.recover import recover  # noqa: E402
+from pellucid.sinks.window import Window  # noqa: E402
 from tests.faults.cut_power import PoweredDisk  # noqa: E402
-from tests.faults.frames_told import Run, found  # noqa: E402
-from tests.faults.test_kills import RECORD, kill_after, start  # noqa: E402
+from tests.faults.fault_parts import KEYS, Outcome, busy, judge  # noqa: E402
+from tests.faults.frames_told import Run  # noqa: E402
+from tests.faults.killed_runs import Sessions, kill_recorder, kill_recovery, unfinished  # noqa: E402
 
-FORMATS: dict[str, dict[str, Any]] = {
-    "OME-Zarr, shards": {},
-    "OME-Zarr, shards of 4, zstd": {"shard_frames": 4, "compression": "zstd"},
-    "OME-Zarr, a file a plane": {"shard_frames": 1},
-    "OME-Zarr, parts of 9 frames": {"part_frames": 9, "shard_frames": 4},
-    "OME-TIFF": {"format": "ome-tiff"},
-}
+Try = Callable[[], Outcome]
+POWER = {"synced": "only what was synced is left", "some": "some of the rest", "garbage": "garbage in the rest"}
 
 
 def main() -> None:
     """Run everything, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="of the recorder, and as many of a session")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="of each kind of process, half of them while others compute"
+    )
+    parser.add_argument("--only", default="", help="faults whose line has this word")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="faults-", dir=".") as folder:
-        place = Path(folder)
-        each = max(given.kills // (2 * len(FORMATS)), 1)
-        for busy in (False, True):
-            with _busy(busy):
-                for name, keys in FORMATS.items():
-                    what = f"kill -9 of the recorder, {name}, {'busy' if busy else 'idle'}"
-                    rows.append(_tried(what, [_kill_recorder(place, keys) for _ in range(each)]))
-                    print(_line(rows[-1]), flush=True)
-                what = f"kill -9 of a session with its stage, {'busy' if busy else 'idle'}"
-                rows.append(_tried(what, [_kill_session(place) for _ in range(max(given.kills // 2, 1))]))
-                print(_line(rows[-1]), flush=True)
-                what = f"kill -9 of a camera's process, {'busy' if busy else 'idle'}"
-                rows.append(_tried(what, [_kill_sender(place) for _ in range(max(given.kills // 10, 1))]))
-                print(_line(rows[-1]), flush=True)
-        if sys.platform == "linux":
-            for kind in ("synced", "some", "garbage"):
-                told = {"synced": "only what was synced is left", "some": "some of the rest", "garbage": "and garbage"}
-                for name, keys in FORMATS.items():
-                    cuts = [_cut(place, keys, kind) for _ in range(max(given.kills // 20, 1))]
-                    rows.append(_tried(f"power cut, {told[kind]}, {name}", [one for some in cuts for one in some]))
-                    print(_line(rows[-1]), flush=True)
+        for fault, burning, tries in _all(Path(folder).absolute(), given.kills, given.only):
+            with busy(burning):
+                rows.append(_row(fault + (", busy processors" if burning else ""), [one() for one in tries]))
+            print(_line(rows[-1]), flush=True)
     print("\n| fault | times | frames sent | lost beyond the bound | wrong pixels | recovery, s (median, worst) |")
     print("|---|---|---|---|---|---|")
     for row in rows:
         print(_line(row))
+        for text in row["faults"]:
+            print(f"  {text}")
     if given.json is not None:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
-    sys.exit(any(row["lost"] or row["wrong"] for row in rows))
+    sys.exit(any(row["lost"] or row["wrong"] or row["faults"] for row in rows))
 
 
-def _line(row: dict[str, Any]) -> str:
-    seconds = f"{row['median_s']:.2f}, {row['worst_s']:.2f}"
-    return f"| {row['fault']} | {row['times']} | {row['sent']} | {row['lost']} | {row['wrong']} | {seconds} |"
-
-
-def _tried(fault: str, tries: list[tuple[int, int, int, float]]) -> dict[str, Any]:
-    sent, lost, wrong, took = zip(*tries, strict=True)
-    row = {"fault": fault, "times": len(tries), "sent": sum(sent), "lost": sum(lost), "wrong": sum(wrong)}
-    return row | {"median_s": statistics.median(took), "worst_s": max(took)}
-
-
-@contextlib.contextmanager
-def _busy(busy: bool) -> Iterator[None]:
-    burners = [start("while True: pass") for _ in range((os.cpu_count() or 1) * busy)]
-    try:
-        yield
-    finally:
-        for burner in burners:
-            burner.kill()
-            burner.communicate()
-
-
-def _judge(folder: Path, owed: int, sent: int) -> tuple[int, int, int, float]:
-    """Recover and compare; return frames sent, owed and lost, wrong, seconds."""
-    begun = time.perf_counter()
-    try:
-        recover(folder)
-    except SinkError:
-        return sent, owed, 0, time.perf_counter() - begun
-    took = time.perf_counter() - begun
-    seen = found(folder)
-    wrong = sum(not right for frames in seen.values() for right in frames.values())
-    lost = sum(i not in frames for frames in seen.values() for i in range(owed))
-    return sent, lost, wrong, took
-
-
-def _kill_recorder(place: Path, keys: dict[str, Any]) -> tuple[int, int, int, float]:
-    folder = place / "rec"
-    shutil.rmtree(folder, ignore_errors=True)
-    written = kill_after(start(RECORD, str(folder.absolute()), repr(keys)), random.randint(1, 80))
-    return _judge(folder, written, written)
-
-
-def _config(place: Path, source: str) -> Path:
-    config = place / "run.toml"
-    config.write_text(
-        f'[source]\n{source}\n[[stages]]\nkind = "deconvolve"\npsf = {{ kind = "gaussian", fwhm_px = 3 }}\n'
-        f'[[sinks]]\nkind = "recorder"\nshard_frames = 8\npath = "{(place / "rec").absolute().as_posix()}"\n'
-        '[session]\nrestore = "every"\n'
-    )
-    return config
-
-
-def _quiet(*words: str) -> subprocess.Popen[bytes]:
-    line = [sys.executable, "-m", "pellucid", *words]
-    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _wait_for(journal: Path, process: subprocess.Popen[bytes], nbytes: int = 4000) -> None:
-    while not (journal.exists() and journal.stat().st_size > nbytes):
-        time.sleep(0.005)
-        if process.poll() is not None:
-            raise SystemExit("the session ended by itself")
-
-
-def _kill_session(place: Path) -> tuple[int, int, int, float]:
-    """Kill a command line; its frames are not known here, so they are held against their checksums."""
-    folder = place / "rec"
-    shutil.rmtree(folder, ignore_errors=True)
-    process = _quiet("run", str(_config(place, 'kind = "simulated"\nshape = [64, 64]\nfps = 300')), "--headless")
-    _wait_for(folder / "journal", process)
-    time.sleep(random.random() * 0.5)
-    process.kill()
-    process.wait()
-    return _checked(folder)
-
-
-def _checked(folder: Path) -> tuple[int, int, int, float]:
-    from pellucid.recording.verify import verify
-
-    begun = time.perf_counter()
-    told = recover(folder)
-    took = time.perf_counter() - begun
-    # What the journal names was written; a line of the plane that was being written does not exist.
-    return told.frames, told.torn + len(told.gone), len(verify(folder).faults), took
-
-
-def _kill_sender(place: Path) -> tuple[int, int, int, float]:
-    folder = place / "rec"
-    shutil.rmtree(folder, ignore_errors=True)
-    port = random.randint(20_000, 50_000)
-    address = f"tcp://127.0.0.1:{port}"
-    session = _quiet("run", str(_config(place, f'kind = "wire"\nbind = "{address}"')), "--headless")
-    sender = _quiet("send", "--to", address, "--simulated", "--fps", "300", "--set", "shape=[64,64]")
-    try:
-        _wait_for(folder / "journal", session)
-        time.sleep(random.random() * 0.5)
-    finally:
-        sender.kill()
-        sender.wait()
-    session.wait(60)
-    from pellucid.recording.verify import verify
-
-    told = verify(folder)  # the session has ended by itself, with all that came
-    return told.frames, 0, len(told.faults), 0.0
-
-
-def _cut(place: Path, keys: dict[str, Any], kind: str) -> list[tuple[int, int, int, float]]:
-    """Record, commit now and then, cut the power now and then."""
+def _all(place: Path, kills: int, only: str) -> Iterator[tuple[str, bool, list[Try]]]:
+    """Yield each fault, whether other programs compute meanwhile, and its tries."""
     rng = random.Random()
+    sessions: list[Sessions] = []
+
+    def of_session(what: str, keys: dict[str, Any]) -> Try:
+        if not sessions:
+            sessions.append(Sessions(place))
+        return lambda: getattr(sessions[0], what)(keys, rng)
+
+    each = max(kills // (2 * len(KEYS)), 1)
+    half = range(max(kills // 2, 1))
+    formats = list(KEYS.values())
+    for burning in (False, True):
+        for name, keys in KEYS.items():
+            if only in (fault := f"kill -9 of the recorder, {name}"):
+                yield fault, burning, [lambda keys=keys: kill_recorder(place, keys, rng) for _ in range(each)]
+        if only in (fault := "kill -9 of recoveries, three in a row"):
+            yield fault, burning, [lambda i=i: _recoveries(place, formats[i % len(formats)], rng) for i in half]
+        for what, fault in {
+            "kill": "kill -9 of a session with its stage, all formats",
+            "kill_camera": "kill -9 of a camera's process, all formats",
+            "kill_window": "kill -9 of the window, all formats",
+        }.items():
+            if only not in fault:
+                continue
+            if what == "kill_window" and (why := Window.why_not()):
+                print(f"left out: {fault}: {why}", flush=True)
+                continue
+            yield fault, burning, [of_session(what, formats[i % len(formats)]) for i in half]
+    if sys.platform == "linux":
+        for kind, told in POWER.items():
+            for name, keys in KEYS.items():
+                if only in (fault := f"power cut, {told}, {name}"):
+                    times = range(max(kills // 20, 1))
+                    yield fault, False, [one for _ in times for one in _cuts(place, keys, kind, rng)]
+
+
+def _recoveries(place: Path, keys: dict[str, Any], rng: random.Random) -> Outcome:
+    whole = place / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    written = unfinished(whole, keys, rng.randint(5, 60))
+    return kill_recovery(place, whole, written, rng)
+
+
+def _cuts(place: Path, keys: dict[str, Any], kind: str, rng: random.Random) -> list[Try]:
+    """Record, commit now and then, cut the power now and then; what each cut left is judged at once."""
     folder = place / "rec"
     shutil.rmtree(folder, ignore_errors=True)
-    run = Run(folder.absolute(), disk := PoweredDisk(folder.absolute()), commit_every_s=3600, **keys)
+    run = Run(folder, disk := PoweredDisk(folder), commit_every_s=3600, **keys)
     owed, out = 0, []
     try:
         for _ in range(10):
             run.give(rng.randint(1, 9))
-            while run.ledger.recorded < run.sent or any(part.pending for part in run.recorder._parts or ()):
-                time.sleep(0.001)
+            run.wait()
             if rng.random() < 0.6:
                 run.recorder._grow()
                 disk.commit()
@@ -205,10 +121,31 @@ def _cut(place: Path, keys: dict[str, Any], kind: str) -> list[tuple[int, int, i
             shutil.rmtree(left, ignore_errors=True)
             disk.cut(left, kind, rng)
             if left.exists():
-                out.append(_judge(left, owed, run.sent))
+                found = judge(left, {"raw": range(owed), "restored": range(owed)}, run.sent, looks=owed > 0)
+                out.append(lambda found=found: found)
     finally:
         run.end()
     return out
+
+
+def _row(fault: str, tries: list[Outcome]) -> dict[str, Any]:
+    took = [one.seconds for one in tries]
+    return {
+        "fault": fault,
+        "times": len(tries),
+        "sent": sum(one.sent for one in tries),
+        "lost": sum(one.lost for one in tries),
+        "wrong": sum(one.wrong for one in tries),
+        "faults": [text for one in tries for text in one.faults],
+        "median_s": statistics.median(took),
+        "worst_s": max(took),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    seconds = f"{row['median_s']:.2f}, {row['worst_s']:.2f}"
+    more = f" ({len(row['faults'])} other faults)" if row["faults"] else ""
+    return f"| {row['fault']} | {row['times']} | {row['sent']} | {row['lost']} | {row['wrong']}{more} | {seconds} |"
 
 
 if __name__ == "__main__":

@@ -211,4 +211,4 @@ class Flags:
 
     @property
     def written(self) -> list[int]:
-        return [int(i) for i in np.flatnonzero(self._each)]
+        return [int(i) for i in np.flatnonzero(self._each.copy())]  # another process writes meanwhile

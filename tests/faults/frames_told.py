@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from pellucid.testing import LocalRing
 
 SIDE = 64
 STREAM = Stream(Spec((SIDE, SIDE), "uint16"), camera="cam", channel="GFP", pixel_um=0.1, exposure_ms=5.0)
-PLANES = {"raw": STREAM.spec, "restored": Spec((SIDE, SIDE), "float32")}
+CONFIG = "# c\n"
 
 
 def raw(i: int) -> np.ndarray:
@@ -32,7 +33,7 @@ def raw(i: int) -> np.ndarray:
 
 
 def restored(i: int) -> np.ndarray:
-    return raw(i).astype(np.float32) * np.float32(0.5)
+    return (raw(i) // 2).astype(np.float32)  # the same in uint16, for a format that has no other
 
 
 class Run:
@@ -57,9 +58,15 @@ class Run:
         self.said: list[str] = []
         self.sent = 0
         self._infos: list[FrameInfo] = []
-        run = {"config": "# c\n", "config_sha256": "0", "version": "0", "ledger": self.ledger, "tell": self.said.append}
-        self.recorder.open([STREAM], [PLANES], run)
-        self.ring = LocalRing(STREAM, 2, {"restored": PLANES["restored"]})
+        sha256 = hashlib.sha256(CONFIG.encode()).hexdigest()
+        run = {"config": CONFIG, "config_sha256": sha256, "version": "0"}
+        spec = Spec((SIDE, SIDE), "uint16" if keys.get("format") == "ndtiff" else "float32")
+        self.recorder.open(
+            [STREAM],
+            [{"raw": STREAM.spec, "restored": spec}],
+            run | {"ledger": self.ledger, "tell": self.said.append},
+        )
+        self.ring = LocalRing(STREAM, 2, {"restored": spec})
 
     def give(self, frames: int) -> None:
         for _ in range(frames):
@@ -79,7 +86,7 @@ class Run:
 
     def written(self) -> list[int]:
         """Return the frames of which every plane was written, by what the recorder says."""
-        there = [info.seq for info in list(self._infos) if not info.pending and len(info.sums or {}) == len(PLANES)]
+        there = [info.seq for info in list(self._infos) if not info.pending and len(info.sums or {}) == 2]
         return [i for i in there if not self._infos[i].unrecorded]
 
     def wait(self, seconds: float = 20) -> None:

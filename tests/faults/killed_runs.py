@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -77,6 +78,7 @@ def _judge_if_any(folder: Path, written: list[int], sent: int) -> Outcome:
 def unfinished(folder: Path, keys: dict[str, Any], frames: int) -> int:
     """Leave a recording as a kill leaves it, with so many frames written at least; return how many."""
     told = folder.with_name(f"{folder.name}.told")
+    told.unlink(missing_ok=True)
     flags = Flags(told)
     process = started(_record, folder.absolute(), keys, told, 4000, 3)
     while len(flags.written) < frames:
@@ -141,7 +143,7 @@ class Sessions:
         pixels = np.random.default_rng(7).integers(100, 5000, (_FRAMES, 64, 64)).astype(np.uint16)
         tifffile.imwrite(self.place / "sent.tif", pixels, metadata={"axes": "TYX"})
         self._said = self.place / "said.txt"
-        self._environment = {"PELLUCID_RUNTIME": os.environ.get("PELLUCID_RUNTIME", str(self.place / "runtime"))}
+        self._environment = {"PELLUCID_RUNTIME": str(self.place / "runtime")}
         process = self._run(self._replay(fps=None, loop=1), {})
         process.join()
         seen = _zarr(self.folder)
@@ -162,12 +164,14 @@ class Sessions:
         )
         config.write_text(
             f'[source]\n{source}\n[[stages]]\nkind = "deconvolve"\npsf = {{ kind = "gaussian", fwhm_px = 3 }}\n'
+            'output = "uint16"\n'
             f'[[sinks]]\nkind = "recorder"\n{told}path = "{self.folder.as_posix()}"\n'
             + ('[[sinks]]\nkind = "window"\n' if window else "")
             + f'[session]\nrestore = "every"\n{more}'
         )
         words = ["run", str(config), *([] if window else ["--headless"])]
-        return started(_pellucid, words, self._said, self._environment)
+        screen = {key: os.environ[key] for key in ("DISPLAY", "QT_QPA_PLATFORM") if key in os.environ}
+        return started(_pellucid, words, self._said, self._environment | screen)
 
     def _begun(self, process: BaseProcess, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -175,6 +179,14 @@ class Sessions:
             assert process.is_alive(), self._said.read_text()
             assert time.monotonic() < end, "the session does not begin"
             time.sleep(0.001)
+
+    def _records(self, process: BaseProcess, seconds: float = 60) -> None:
+        """Wait for the first frame on the disk."""
+        end = time.monotonic() + seconds
+        while not any(self._owed().values()):
+            assert process.is_alive(), self._said.read_text()
+            assert time.monotonic() < end, "nothing is recorded"
+            time.sleep(0.005)
 
     def _owed(self) -> dict[str, list[int]]:
         """Return what the session has acknowledged by now: the lines that its journal has."""
@@ -204,6 +216,8 @@ class Sessions:
         process = self._run(self._replay(), keys, f"frames = {rng.choice([20, 100, 400])}\n")
         try:
             self._begun(process)
+            if rng.random() < 0.8:
+                self._records(process)
             time.sleep(rng.random() * rng.choice([0.05, 0.5, 1.2]))
             owed = self._owed()
         finally:
@@ -222,6 +236,7 @@ class Sessions:
         sender = started(_pellucid, [*words, "--set", "loop=0"], self.place / "sender.txt", self._environment)
         try:
             self._begun(session)
+            self._records(session)
             time.sleep(rng.random() * 0.8)
             owed = self._owed()
             sender.kill()
@@ -243,7 +258,8 @@ class Sessions:
         session = self._run(self._replay(fps=100), keys, f"frames = {frames}\n", window=True)
         try:
             self._begun(session)
-            time.sleep(rng.random() * 1.5)
+            self._records(session)  # one that dies while the run begins ends it, with its reason
+            time.sleep(rng.random() * 1.2)
             for child in psutil.Process(session.pid).children(recursive=True):
                 child.kill()
             session.join(60)
@@ -252,7 +268,8 @@ class Sessions:
             session.kill()
             session.join()
         out = self._judged({"raw": [], "restored": []})
-        raw = out.sent = len(_zarr(self.folder)["raw"])
+        rows = (self.folder / "frames.jsonl").read_text().splitlines()
+        raw = out.sent = sum("raw" in json.loads(row).get("xxh3", {}) for row in rows)
         if not ended or raw < frames * 0.9:
             out.faults.append(f"{raw} of {frames} frames were recorded; ended: {ended}")
         return out
