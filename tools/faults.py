@@ -2,8 +2,9 @@
 
     python tools/faults.py [--kills 200] [--only WORD] [--json FILE]
 
-Needs the repository (its tests make the frames and the faults) and, to kill windows, a screen. On Linux and macOS; power
-is cut on Linux only. After every fault: recover, compare every plane with what was sent, verify, recover once more.
+Needs the repository (its tests make the frames and the faults) and, to kill windows, a screen. On Linux and macOS;
+power is cut on Linux only. After every fault: recover, compare every plane with what was sent, verify, recover
+once more.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ POWER = {"synced": "only what was synced is left", "some": "some of the rest", "
 def main() -> None:
     """Run everything, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--kills", type=int, default=200, help="of each kind of process, half of them while others compute"
-    )
+    parser.add_argument("--kills", type=int, default=200, help="of each kind, half of them on busy processors")
     parser.add_argument("--only", default="", help="faults whose line has this word")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

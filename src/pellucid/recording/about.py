@@ -11,13 +11,12 @@ from typing import Any
 from pellucid.errors import SinkError
 from pellucid.protocols import Spec, Stream
 from pellucid.recording.image import Plan
+from pellucid.recording.schema import Malformed, about_of
 
 __all__ = ["NAME", "About", "stream_row", "to_stream"]
 
 NAME = "recording.json"
 FORMAT = 1
-FORMATS = ("ome-zarr", "ome-tiff", "ndtiff")
-STATES = ("recording", "finished", "recovered")
 
 
 @dataclass
@@ -72,23 +71,21 @@ class About:
         """
         path = folder / NAME
         try:
-            told = json.loads(path.read_text("utf-8"))
+            text = path.read_bytes()
+            told = json.loads(text)
         except FileNotFoundError:
             raise SinkError(f"{folder} is no recording of pellucid: it has no {NAME}") from None
         except (OSError, ValueError) as error:
             raise SinkError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-        if not isinstance(told, dict) or told.get("format") != FORMAT or told.get("state") not in STATES:
+        except RecursionError:
+            raise SinkError(f"{path} is damaged: it is nested too deeply") from None
+        if not isinstance(told, dict) or told.get("format") != FORMAT:
             raise SinkError(f"{path} is none that this version of pellucid reads (format {FORMAT})")
+        try:
+            about_of(text)
+        except Malformed as error:
+            raise SinkError(f"{path} is damaged: {error}") from None
         names = {each.name for each in fields(cls)}
-        kinds = {"streams": list, "parts": list, "spill": str, "hashes": dict, "file_format": str}
-        wrong = [key for key, kind in kinds.items() if key in told and not isinstance(told[key], kind)]
-        parts = [] if wrong else told.get("parts", [])
-        if not all(isinstance(part, dict) and {"number", "images", "of"} <= set(part) for part in parts):
-            wrong.append("parts")
-        if told.get("file_format", "ome-zarr") not in FORMATS:
-            wrong.append("file_format")
-        if wrong:
-            raise SinkError(f"{path} is damaged: {wrong[0]} is not what a recording has")
         return cls(**{key: value for key, value in told.items() if key in names})
 
     def plans(self) -> dict[str, Plan]:

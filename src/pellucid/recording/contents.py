@@ -12,6 +12,7 @@ from pellucid.protocols import RAW, Stream
 from pellucid.recording.about import About, to_stream
 from pellucid.recording.image import At, Plan
 from pellucid.recording.rows import NAME as ROWS
+from pellucid.recording.schema import Malformed, row_of
 
 __all__ = ["Contents"]
 
@@ -44,14 +45,11 @@ class Contents:
             raise SinkError(f"{folder} is no folder. Give that of a recording")
         self.folder = folder
         self.about = About.read(folder)
-        try:
-            self.plans: dict[str, Plan] = self.about.plans()
-            self.streams: dict[int, Stream] = {row["index"]: to_stream(row) for row in self.about.streams}
-            self._of: dict[tuple[int, int], dict[str, str]] = {
-                (part["number"], int(index)): of for part in self.about.parts for index, of in part["of"].items()
-            }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SinkError(f"{folder / 'recording.json'} is damaged: {error!r}") from None
+        self.plans: dict[str, Plan] = self.about.plans()
+        self.streams: dict[int, Stream] = {row["index"]: to_stream(row) for row in self.about.streams}
+        self._of: dict[tuple[int, int], dict[str, str]] = {
+            (part["number"], int(index)): of for part in self.about.parts for index, of in part["of"].items()
+        }
         self.damaged: list[int] = []
 
     @property
@@ -104,16 +102,13 @@ class Contents:
 
     def has_raw(self, row: dict[str, Any]) -> bool:
         """Tell whether the raw planes of a frame are there, by what its row says."""
-        return "at" in row and RAW in row.get("xxh3", {})
+        return row.get("at") is not None and RAW in row.get("xxh3", {}) and RAW in self.images(row)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
-        whole = isinstance(row["seq"], int) and isinstance(row["state"], str) and line.endswith(b"\n")
-        at = row.get("at")
-        whole = whole and (at is None or (len(at) in (3, 4) and all(isinstance(n, int) and n >= 0 for n in at)))
-        whole = whole and isinstance(row.get("xxh3", {}), dict)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        row_of(line)
+    except Malformed:
         return None
-    return row if whole else None
+    row: dict[str, Any] = json.loads(line)
+    return row if line.endswith(b"\n") else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pellucid.recording.disk import Disk
 from pellucid.recording.image import At, Where
+from pellucid.recording.schema import journal_line_of
 
 __all__ = ["NAME", "Journal", "checksum", "frame_line", "plane_line", "read_journal"]
 
@@ -83,8 +84,14 @@ class Journal:
             self._file.close()
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+def read_journal(path: Path, damaged: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
     """Yield the lines of a journal that are whole; what is damaged is passed over.
+
+    Parameters
+    ----------
+    path
+    damaged
+        Called for each line that is none. One at the end that was being written when the power went is not damage.
 
     Raises
     ------
@@ -94,14 +101,21 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for line in file:
             total, _, rest = line.partition(b" ")
-            if not rest.endswith(b"\n") or total != _sum(rest[:-1]):
-                continue
-            try:
-                row = json.loads(rest)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
+            row = _row(rest) if rest.endswith(b"\n") and total == _sum(rest[:-1]) else None
+            if row is not None:
                 yield row
+            elif line.endswith(b"\n"):
+                damaged()
+
+
+def _row(text: bytes) -> dict[str, Any] | None:
+    """Return a line of a kind that is known; another version may have written one that is not."""
+    try:
+        row = json.loads(text)
+        journal_line_of(text, next((kind for kind in ("frame", "image", "part", "commit") if kind in row), ""))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _sum(data: bytes) -> bytes:

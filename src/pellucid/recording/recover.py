@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +32,9 @@ from pellucid.recording.journal import Journal, checksum, plane_line, read_journ
 from pellucid.recording.part import Target, ending
 from pellucid.recording.places import Places
 from pellucid.recording.rows import NAME as ROWS
+from pellucid.recording.schema import Malformed, row_of
 from pellucid.recording.spill import read_spill
+from pellucid.recording.zarr_image import UNKNOWN
 
 __all__ = ["LOCK", "Recovered", "lock_recording", "recover"]
 
@@ -61,6 +64,16 @@ class Recovered:
         First and last number of frames of which no pixels are there.
     unknown
         Of numbers below the last of which nothing is known.
+    damaged
+        Lines of the journal that are none; what they told of is lost, or among what is `aside`.
+    aside
+        Files of which no journal tells, and that were put into the folder ``unknown``.
+    spill_left
+        The spill file, where pieces of it could not be taken: it is kept.
+    spill_damaged
+        Pieces of it that are not whole.
+    given_up
+        The spill file that is not there, and that was given up.
     """
 
     state: str
@@ -71,6 +84,11 @@ class Recovered:
     spilled: int = 0
     gone: list[tuple[int, int]] = field(default_factory=list)
     unknown: int = 0
+    damaged: int = 0
+    aside: int = 0
+    spill_left: str = ""
+    spill_damaged: int = 0
+    given_up: str = ""
 
     def lines(self) -> Iterator[str]:
         """Yield what the user is told."""
@@ -79,7 +97,8 @@ class Recovered:
                 " by an earlier recovery" if self.state == "recovered" else ""
             )
             return
-        yield f"{self.recorded} of {self.frames} frames are there, whole and readable"
+        known = "frames that are known of" if self.damaged or self.given_up or self.spill_left else "frames"
+        yield f"{self.recorded} of {self.frames} {known} are there, whole and readable"
         for name, count in self.planes.items():
             yield f"  {name}: {count} planes"
         if self.spilled:
@@ -90,6 +109,14 @@ class Recovered:
             yield f"  no pixels of frames {ranges(self.gone)}"
         if self.unknown:
             yield f"  nothing is known of {self.unknown} numbers in between: they had not come to an end"
+        if self.damaged:
+            yield f"  {self.damaged} lines of the journal were damaged: what they told of is not in the recording"
+        if self.aside:
+            yield f"  {self.aside} files of which the journal does not tell were put into the folder {UNKNOWN}"
+        if self.spill_left:
+            yield f"  {self.spill_damaged} pieces in the spill file {self.spill_left} are damaged; the file is kept"
+        if self.given_up:
+            yield f"  what waited in the spill file {self.given_up} was given up"
 
 
 def lock_recording(folder: Path) -> FileLock:
@@ -155,6 +182,8 @@ def recover(
                 f"frames of {folder} may wait in the spill file {about.spill}, which is not there. Connect that disk, "
                 "say where the file is now (--spill FILE), or give them up (--without-spill)"
             )
+        if spill is not None:
+            _look_at_spill(spill, about)
         return _recover(folder, about, spill, check_all, tell or _quiet, disk or Disk())
     except OSError as error:
         raise SinkError(
@@ -186,7 +215,8 @@ def _recover(
             "Its images are left as they are"
         )
     (folder / ".reserve").unlink(missing_ok=True)
-    lines, frames, parts = _read(folder / JOURNAL)
+    found = Recovered("recording")
+    lines, frames, parts = _read(folder / JOURNAL, found)
     known = {part["number"] for part in about.parts}
     about.parts += [part for number, part in sorted(parts.items()) if number not in known]
     if not lines and not parts and any(p.is_file() for part in about.parts for p in _pixels(folder, part)):
@@ -195,7 +225,7 @@ def _recover(
             "Its images are left as they are"
         )
     targets = _targets(folder, about, disk)
-    found = Recovered("recording")
+    before = _count_aside(folder)
     sizes: dict[str, int] = {}
     good: dict[tuple[str, At], _Line] = {}
     for i, line in enumerate(lines):
@@ -206,7 +236,8 @@ def _recover(
             found.torn += 1
     for name, target in targets.items():
         target.image.keep([(line.at, line.where) for (image, _), line in good.items() if image == name])
-    spilled = _take_spilled(folder, about, spill, targets, good, frames, disk)
+    found.aside = _count_aside(folder) - before
+    spilled = _take_spilled(folder, about, spill, targets, good, frames, disk, found)
     found.spilled = len(spilled)
     found.torn = max(found.torn - len({(line.image, line.at) for line in lines} & set(spilled)), 0)
     good |= spilled
@@ -224,9 +255,30 @@ def _recover(
     disk.commit()  # before the journal goes: without it, and not ended, nothing could be told any more
     disk.remove(folder / JOURNAL)
     disk.commit()
-    for path in _spill_files(folder, about, spill):
-        path.unlink(missing_ok=True)
+    if not found.spill_left:
+        for path in _spill_files(about, spill):
+            path.unlink(missing_ok=True)
     return found
+
+
+def _look_at_spill(path: Path, about: About) -> None:
+    """Refuse a file that somebody gave and that is not this recording's."""
+    try:
+        first = next(read_spill(path), None)
+    except OSError as error:
+        raise SinkError(f"--spill {path}: cannot be read ({error.strerror or error})") from None
+    if first is None:
+        raise SinkError(f"--spill {path}: is no spill file. Nothing was changed")
+    its, mine = first[0].get("spill", ""), re.split(r"[/\\]", about.spill)[-1]
+    if not mine or its not in ("", mine):
+        raise SinkError(
+            f"--spill {path}: is the spill file {its} of another recording; this one had {mine or 'none'}. "
+            "Nothing was changed"
+        )
+
+
+def _count_aside(folder: Path) -> int:
+    return sum(path.is_file() for path in (folder / UNKNOWN).rglob("*"))
 
 
 def _pixels(folder: Path, part: Mapping[str, Any]) -> Iterator[Path]:
@@ -235,13 +287,17 @@ def _pixels(folder: Path, part: Mapping[str, Any]) -> Iterator[Path]:
         yield from (folder / f"{row['name']}.ome.zarr").rglob("c/*/**/*")
 
 
-def _read(path: Path) -> tuple[list[_Line], dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+def _read(path: Path, found: Recovered) -> tuple[list[_Line], dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
     """Return the planes, the frames and the parts of a journal."""
     parts: dict[int, dict[str, Any]] = {}
     lines: list[_Line] = []
     frames: dict[int, dict[str, Any]] = {}
     counts: list[int] = []
-    for total, row in enumerate(read_journal(path), 1):
+
+    def damaged() -> None:
+        found.damaged += 1
+
+    for total, row in enumerate(read_journal(path, damaged), 1):
         if "frame" in row:
             frames[row["frame"]["seq"]] = row["frame"]
         elif "image" in row:
@@ -297,7 +353,7 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _spill_files(folder: Path, about: About, given: Path | None) -> list[Path]:
+def _spill_files(about: About, given: Path | None) -> list[Path]:
     told = [given] if given is not None else [Path(about.spill)] if about.spill else []
     return [path for path in told if path.is_file()]
 
@@ -310,14 +366,22 @@ def _take_spilled(
     good: Mapping[tuple[str, At], _Line],
     frames: dict[int, dict[str, Any]],
     disk: Disk,
+    found: Recovered,
 ) -> dict[tuple[str, At], _Line]:
     """Put planes that still waited in a spill file where they belong; return them."""
-    if given is not None and not given.is_file():
-        raise SinkError(f"{given} is no spill file")
+
+    def damaged() -> None:
+        found.spill_damaged += 1
+
     out: dict[tuple[str, At], _Line] = {}
     journal = None
-    for path in _spill_files(folder, about, given):
-        for told, data in read_spill(path):
+    files = _spill_files(about, given)
+    if about.spill and not files:
+        found.given_up = about.spill
+    for path in files:
+        pieces = 0
+        for told, data in read_spill(path, damaged):
+            pieces += 1
             if "frame" in told:
                 frames.setdefault(told["frame"]["seq"], told["frame"])
             begin = 0
@@ -325,15 +389,21 @@ def _take_spilled(
                 at, target = At(*row["at"]), targets.get(row["image"])
                 pixels = data[begin : begin + row["bytes"]]
                 begin += row["bytes"]
-                if target is None or (row["image"], at) in good or (row["image"], at) in out:
+                if (row["image"], at) in good or (row["image"], at) in out:
+                    continue
+                if target is None or pixels.nbytes != target.plan.nbytes:
+                    damaged()
                     continue
                 plane = pixels.view(np.dtype(target.plan.dtype)).reshape(target.plan.size)
                 if f"{checksum(plane):016x}" != row["xxh3"]:
+                    damaged()
                     continue
                 where = target.image.put(at, plane, 0.0)
                 out[row["image"], at] = _Line(row["image"], at, where, row["xxh3"], row["seq"])
                 journal = journal or Journal(folder / JOURNAL, disk, again=True)
                 journal.add(plane_line(row["image"], at, where, int(row["xxh3"], 16), row["seq"]))
+        if found.spill_damaged or (not pieces and path.stat().st_size > 0):
+            found.spill_left = str(path)
     if journal is not None:
         journal.close()
     return out
@@ -391,15 +461,11 @@ def _rows(
 def _told(text: bytes) -> dict[str, Any] | None:
     """Return a row, None where it is none: rows have no checksums, what the journal says of the frame stands for it."""
     try:
-        row = json.loads(text)
-    except ValueError:
+        row_of(text)
+    except Malformed:
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("state"), str):
-        return None
-    at = row.get("at", [0, 0, 0, 0])
-    whole = all(isinstance(row.get(key, 0), int) for key in ("seq", "stream", "part", "to_seq", "planes"))
-    fit = isinstance(at, list) and len(at) == 4 and all(isinstance(n, int) for n in at)
-    return row if whole and "seq" in row and fit and isinstance(row.get("xxh3", {}), dict) else None
+    row: dict[str, Any] = json.loads(text)
+    return row
 
 
 def _count(row: Mapping[str, Any]) -> int:
@@ -503,13 +569,15 @@ def _report(about: About, rows: list[dict[str, Any]], found: Recovered) -> bytes
     states: dict[str, int] = {}
     for row in rows:
         states[row["state"]] = states.get(row["state"], 0) + _count(row)
-    told = {
+    told: dict[str, Any] = {
         "ended": "it died; recovered afterwards",
         "recovered": datetime.now().astimezone().isoformat(timespec="seconds"),
         "version": about.version,
         "frames": {"produced": sum(states.values()), "recorded": found.recorded, "states": states},
         "recording": {"commit_every_s": about.commit_every_s, "torn": found.torn, "spilled": found.spilled},
     }
+    more = ("damaged", "aside", "spill_left", "spill_damaged", "given_up")
+    told["recording"] |= {key: getattr(found, key) for key in more if getattr(found, key)}
     return (json.dumps(told, indent=2) + os.linesep).encode()
 
 

@@ -1,7 +1,9 @@
 """Where frames wait that neither slots nor memory have room for: a file on another disk, written and read in order.
 
 Each piece tells what it is, so that recovery finds those that were still waiting when something died: 8 bytes of
-magic, the length of a JSON text and of the pixels (two little-endian 64-bit numbers), the text, the pixels.
+magic, the length of a JSON text and of the pixels (two little-endian 64-bit numbers), the CRC-32 of these and of the
+text, the text, the pixels. The text names the file, so that a file of another recording is told apart, and has a
+checksum of the pixels of each plane.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,9 @@ from pellucid.recording.disk import Disk
 __all__ = ["Spill", "read_spill"]
 
 _MAGIC = b"pell\x01spl"
-_HEAD = struct.Struct("<8sQQ")
+_HEAD = struct.Struct("<8sQQI")
+_LENGTHS = struct.Struct("<QQ")
+_CHUNK = 1 << 20
 
 
 class Spill:
@@ -51,13 +56,13 @@ class Spill:
 
     def put(self, about: dict[str, Any], planes: Sequence[NDArray[Any]]) -> int | None:
         """Write a piece; return where its pixels begin, None where there is no room for it; raises OSError."""
-        text = json.dumps(about, separators=(",", ":")).encode()
+        text = json.dumps({**about, "spill": self.path.name}, separators=(",", ":")).encode()
         nbytes = sum(plane.nbytes for plane in planes)
         if not self.waiting and self._file.length and self._safe == self._done:
             self._begin_again()
         if self._file.length + _HEAD.size + len(text) + nbytes > self._limit:
             return None
-        at = self._file.append([_HEAD.pack(_MAGIC, len(text), nbytes), text, *planes])
+        at = self._file.append([_head(text, nbytes), text, *planes])
         self.waiting += 1
         return at + _HEAD.size + len(text)
 
@@ -97,8 +102,21 @@ class Spill:
             self._disk.remove(self.path)
 
 
-def read_spill(path: Path) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
-    """Yield what a piece tells, and its bytes, of every piece that is whole.
+def _head(text: bytes, nbytes: int) -> bytes:
+    return _HEAD.pack(_MAGIC, len(text), nbytes, zlib.crc32(text, zlib.crc32(_LENGTHS.pack(len(text), nbytes))))
+
+
+def read_spill(
+    path: Path, damaged: Callable[[], None] = lambda: None
+) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """Yield what a piece tells, and its bytes, of every piece that is whole; whether its pixels are, its text can tell.
+
+    Parameters
+    ----------
+    path
+    damaged
+        Called for each stretch that is no piece, and after which there is another. What was being written when
+        something died, at the end, is not damage.
 
     Raises
     ------
@@ -110,12 +128,43 @@ def read_spill(path: Path) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]
         at = 0
         while at + _HEAD.size <= size:
             file.seek(at)
-            magic, text, nbytes = _HEAD.unpack(file.read(_HEAD.size))
-            at += _HEAD.size + text + nbytes
-            if magic != _MAGIC or at > size:
-                return
-            try:
-                about = json.loads(file.read(text))
-            except ValueError:
-                return
+            found = _piece(file, size - at)
+            if found is None:
+                after = _next_magic(file, at + 1)
+                if after is None:
+                    return
+                damaged()
+                at = after
+                continue
+            about, nbytes, length = found
             yield about, np.frombuffer(file.read(nbytes), np.uint8)
+            at += length
+
+
+def _piece(file: BinaryIO, room: int) -> tuple[dict[str, Any], int, int] | None:
+    """Return what the piece that begins here tells, the bytes of its pixels, and its own; None where there is none."""
+    magic, text_bytes, nbytes, total = _HEAD.unpack(file.read(_HEAD.size))
+    length = _HEAD.size + text_bytes + nbytes
+    if magic != _MAGIC or length > room:
+        return None
+    text = file.read(text_bytes)
+    if zlib.crc32(text, zlib.crc32(_LENGTHS.pack(text_bytes, nbytes))) != total:
+        return None
+    try:
+        about = json.loads(text)
+    except ValueError:
+        return None
+    return (about, nbytes, length) if isinstance(about, dict) else None
+
+
+def _next_magic(file: BinaryIO, at: int) -> int | None:
+    """Return where the next piece may begin."""
+    file.seek(at)
+    before = b""
+    while chunk := file.read(_CHUNK):
+        found = (before + chunk).find(_MAGIC)
+        if found >= 0:
+            return at - len(before) + found
+        before = chunk[-len(_MAGIC) + 1 :]
+        at += len(chunk)
+    return None
