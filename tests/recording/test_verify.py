@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pellucid.errors import SinkError
+from pellucid.errors import SinkError, SourceError
 from pellucid.recording.verify import verify
+from pellucid.sources.replay import Replay
 from tests.recording.made_recordings import (
     COLOUR,
     DECONVOLVE,
@@ -177,3 +179,98 @@ def test_what_was_not_ended_and_what_is_no_recording(rec, tmp_path):
         verify(tmp_path)
     with pytest.raises(SinkError, match="is no folder"):
         verify(tmp_path / "nothing")
+
+
+def nonsense():
+    """Yield what may stand in a damaged recording.json: a path in it, and the value there."""
+    for value in ([], 5, None, "x", [5]):
+        yield "streams", value
+        yield "parts", value
+    for key, values in {
+        "spec.shape": (["x"], [None, 128], [{}], [-1, 5], [2**80, 1]),
+        "spec.dtype": (-1, "object", "U9"),
+        "spec": ([], None),
+        "camera": ({}, 5),
+        "channel": ([{}],),
+        "sizes": (5, [None], {"t": "x"}),
+        "details": (-1,),
+        "index": (7, "a", None),
+    }.items():
+        for value in values:
+            yield f"streams.0.{key}", value
+    for key, values in {
+        "number": (5, -1, "x"),
+        "of": ({}, {"9": {"raw": "raw"}}, {"0": {"raw": "nothing"}}, {"0": {}}, 5),
+        "images.0.name": ("x", "../../etc", 5),
+        "images.0.size": ([1, 1], ["a", 2]),
+        "images.0.depth": ("x", -1),
+        "images.0.channels": (-1, []),
+        "images.0.dtype": ("float32", "nothing"),
+    }.items():
+        for value in values:
+            yield f"parts.0.{key}", value
+    yield "state", "done"
+    yield "file_format", "jpeg"
+
+
+@pytest.mark.parametrize(("path", "value"), list(nonsense()), ids=str)
+def test_nonsense_in_recording_json_is_told_and_is_no_traceback(path, value, rec):
+    told = json.loads((rec / "recording.json").read_text())
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    at = told
+    for part in way:
+        at = at[part]
+    at[last] = value
+    (rec / "recording.json").write_text(json.dumps(told))
+    try:
+        found = list(verify(rec).faults)
+    except SinkError as error:
+        found = [str(error)]
+    assert found
+    assert all(len(fault.splitlines()) == 1 for fault in found)
+    with pytest.raises(SourceError) as error:
+        Replay(path=rec).open()
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("at", 5), ("at", [0, 1]), ("at", [0, 1, 0, -1]), ("xxh3", []), ("xxh3", {"raw": "zz"}), ("seq", 2**70),
+     ("stream", "x"), ("stream", 3), ("part", 9), ("state", None), ("missing_z", 5), ("axes", [1])],
+)  # fmt: skip
+def test_nonsense_in_a_row_is_told_and_is_no_traceback(key, value, rec):
+    changed = rows(rec)
+    changed[5][key] = value
+    write_rows(rec, changed)
+    assert verify(rec).faults
+    with contextlib.suppress(SourceError):
+        source = Replay(path=rec)
+        source.open()
+        source.close()
+
+
+def test_a_pixel_size_that_was_changed(tmp_path):
+    keys = {"ome-zarr": "zarr.json", "ome-tiff": ""}
+    for file_format, inner in keys.items():
+        rec = record(tmp_path / file_format, SIMULATED + "\npixel_um = 0.25", format=file_format)
+        assert verify(rec).faults == []
+        if inner:
+            path = rec / "raw.ome.zarr" / inner
+            told = json.loads(path.read_text())
+            scale = told["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
+            scale[-1] = 5.0
+            path.write_text(json.dumps(told))
+        else:
+            path = rec / "raw.ome.tif"
+            data = path.read_bytes()
+            assert b'PhysicalSizeX="0.25"' in data
+            path.write_bytes(data.replace(b'PhysicalSizeX="0.25"', b'PhysicalSizeX="5.25"'))
+        assert any("recording.json says 0.25 um" in fault for fault in verify(rec).faults)
+
+
+@pytest.mark.parametrize("cut", [4, 8, 19, 4000])
+def test_a_tiff_that_is_cut_short(cut, tmp_path):
+    rec = record(tmp_path / "rec", SIMULATED, format="ome-tiff")
+    path = rec / "raw.ome.tif"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert verify(rec).faults

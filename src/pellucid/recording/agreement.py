@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy as np
 
 from pellucid.protocols import RAW
 from pellucid.recording.contents import Contents
+from pellucid.recording.image import Plan
 from pellucid.recording.opened import Opened, shown_name
 
 __all__ = ["Counts", "look_at_counts", "look_at_hashes", "look_at_rows", "look_at_shapes"]
@@ -99,6 +101,7 @@ def look_at_shapes(contents: Contents, images: Mapping[str, Opened], counts: Cou
         told = image.found()
         if len(told) < max(len(plan.positions), 1):
             faults.append(f"{shown}: has {len(told)} positions, recording.json says {len(plan.positions)}")
+        faults += _pixel_faults(image, plan, shown)
         length = max(counts.length.get(name, 0), 1)
         spare = counts.spare[raw_of.get(name, name)]
         for p, (shape, dtype) in enumerate(told):
@@ -113,6 +116,20 @@ def look_at_shapes(contents: Contents, images: Mapping[str, Opened], counts: Cou
                 faults.append(f"{where}: is {_x(shape[1:])} along {axes}, recording.json says {_x(rest)}")
             if not length <= shape[0] <= length + spare:
                 faults.append(f"{where}: is {shape[0]} long along t, the rows say {length}")
+
+
+def _pixel_faults(image: Opened, plan: Plan, shown: str) -> list[str]:
+    try:
+        told = image.pixel_um()
+    except Exception as error:  # metadata can be damaged in any way
+        return [f"{shown}: its metadata cannot be read ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"]
+    wrong = [um for um in told if plan.pixel_um is None or not math.isclose(um, plan.pixel_um, rel_tol=1e-5)]
+    known = "that it is not known" if plan.pixel_um is None else f"{plan.pixel_um:g} um"
+    if wrong:
+        return [f"{shown}: says that a pixel is {wrong[0]:g} um wide, recording.json says {known}"]
+    if plan.pixel_um is not None and not told:
+        return [f"{shown}: does not say how large a pixel is, recording.json says {known}"]
+    return []
 
 
 def look_at_counts(folder: Path, counts: Counts, faults: list[str]) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,9 @@ class Opened(Protocol):
 
     def found(self) -> list[tuple[tuple[int, ...] | None, str]]:
         """Return for each position its shape along t, c, (z,) y, x and its type; None for one that is not told."""
+
+    def pixel_um(self) -> list[float]:
+        """Return the size of a pixel in micrometres, for each position that tells one."""
 
     def read(self, at: At) -> NDArray[Any]:
         """Return a (y, x) plane; raises SinkError where it is not there or cannot be read."""
@@ -75,9 +80,18 @@ class _Zarr:
         self.reader = f"zarr-python {version('zarr')}"
         groups = [path / name for name in plan.positions] or [path]
         self._arrays: list[Any] = [zarr.open_array(str(group / "0"), mode="r") for group in groups]
+        self._facts = [dict(zarr.open_group(str(group), mode="r").attrs) for group in groups]
 
     def found(self) -> list[tuple[tuple[int, ...] | None, str]]:
         return [(tuple(array.shape), str(array.dtype)) for array in self._arrays]
+
+    def pixel_um(self) -> list[float]:
+        out = []
+        for facts in self._facts:
+            image = facts["ome"]["multiscales"][0]
+            if image["axes"][-1].get("unit") == "micrometer":
+                out.append(float(image["datasets"][0]["coordinateTransformations"][0]["scale"][-1]))
+        return out
 
     def read(self, at: At) -> NDArray[Any]:
         try:
@@ -98,11 +112,13 @@ class _Tiff:
         import tifffile
 
         self.reader = f"tifffile {version('tifffile')}"
-        self._file: Any = tifffile.TiffFile(path)
+        with _complaints():
+            self._file: Any = tifffile.TiffFile(path)
         try:
-            self._series = list(self._file.series)
-            self._axes = [series.get_axes(squeeze=False) for series in self._series]
-            self._shapes = [series.get_shape(squeeze=False) for series in self._series]
+            with _complaints():
+                self._series = list(self._file.series)
+                self._axes = [series.get_axes(squeeze=False) for series in self._series]
+                self._shapes = [series.get_shape(squeeze=False) for series in self._series]
         except BaseException:
             self._file.close()
             raise
@@ -116,6 +132,17 @@ class _Tiff:
             out.append((tuple(sizes.get(axis, 1) for axis in wanted), series.dtype.name))
         return out
 
+    def pixel_um(self) -> list[float]:
+        text = self._file.ome_metadata
+        pixels = ElementTree.fromstring(text).iter() if text else ()
+        told = [each.attrib for each in pixels if each.tag.endswith("}Pixels")]
+        units = {"PhysicalSizeXUnit": "µm"}
+        return [
+            float(one["PhysicalSizeX"])
+            for one in told
+            if "PhysicalSizeX" in one and (units | one)["PhysicalSizeXUnit"] == "µm"
+        ]
+
     def read(self, at: At) -> NDArray[Any]:
         try:
             axes, shape = self._axes[at.p], self._shapes[at.p]
@@ -127,10 +154,11 @@ class _Tiff:
                 if place.get(axis, 0) >= size:
                     raise IndexError(f"it ends at {axis.lower()} = {size - 1}")
                 number = number * size + place.get(axis, 0)
-            page = self._series[at.p].pages[number]
-            if page is None:
-                raise IndexError("it has no such page")
-            plane: NDArray[Any] = page.asarray()
+            with _complaints():
+                page = self._series[at.p].pages[number]
+                if page is None:
+                    raise IndexError("it has no such page")
+                plane: NDArray[Any] = page.asarray()
         except Exception as error:
             raise SinkError(f"cannot be read: {_line(error)}") from None
         return plane
@@ -161,17 +189,44 @@ class _NDTiff:
         """Return no shape: what is there is what its index names."""
         return [(None, self._plan.dtype)] * max(len(self._plan.positions), 1)
 
+    def pixel_um(self) -> list[float]:
+        um = (self._data.summary_metadata or {}).get("PixelSize_um")
+        return [] if um is None else [float(um)]
+
     def read(self, at: At) -> NDArray[Any]:
         if at not in self._keys:
             raise SinkError("is not there: its index has no such picture")
         try:
             plane: NDArray[Any] = self._data.read_image(**self._keys[at])
+            self._data.read_metadata(**self._keys[at])
         except Exception as error:
             raise SinkError(f"cannot be read: {_line(error)}") from None
         return np.asarray(plane)
 
     def close(self) -> None:
         self._data.close()
+
+
+class _Said(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[None]:
+    """Raise what tifffile only logs: it goes on with what it can make of a damaged file."""
+    logger, said = logging.getLogger("tifffile"), _Said()
+    logger.addHandler(said)
+    try:
+        yield
+    finally:
+        logger.removeHandler(said)
+    if said.lines:
+        raise ValueError(said.lines[0])
 
 
 def _line(error: BaseException) -> str:
