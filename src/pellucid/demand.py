@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from pellucid.config import Config
 from pellucid.errors import SinkError
 from pellucid.protocols import Spec, Stream
 from pellucid.recording.amounts import amount
+from pellucid.recording.codec_rate import PHOTONS, CodecRate, measure_codec
 from pellucid.recording.plan import shard_frames
 from pellucid.recording.prediction import Prediction, predict
 from pellucid.recording.rate import RESERVE_BYTES, Rate, measure, nearest
@@ -194,17 +195,43 @@ def disk_lines(sink: Any, demand: Demand, planes: Sequence[Mapping[str, Spec]], 
             f'path = "{sink.path}": {folder} cannot be written: {error.strerror or error}. '
             "Give a folder that you may write to: --set sinks.0.path=..."
         ) from None
+    lines = [DiskLine(_told(folder, rate))]
+    if sink.compression != "none":
+        codec = measure_codec(sink.compression, spec.dtype, (spec.shape[-2], spec.shape[-1]), sink.writers)
+        lines.append(DiskLine(_of_codec(sink.compression, codec)))
+        rate = _compressed(rate, codec)
     then = "the run stops" if sink.when_full == "stop" else "frames are lost"
     told = demand.predict(rate, _buffer(sink, slot_bytes), then)
-    less = "" if sink.compression == "none" else ", before compression"
+    less = "" if sink.compression == "none" else ", compressed as measured: yours may be better or worse"
     mood: Literal["fine", "warn", "bad"] = "fine"
     if told.end in ("full", "behind"):
         has_end = demand.frames is not None or demand.seconds is not None
         mood = "bad" if told.end == "full" and (has_end or not told.lasts_s) else "warn"
-    lines = [DiskLine(_told(folder, rate)), DiskLine(f"{told.text}; {demand}{less}", mood)]
+    lines.append(DiskLine(f"{told.text}; {demand}{less}", mood))
     if sink.before_s and (held := _held(sink, demand)) is not None:
         lines.append(held)
     return lines
+
+
+def _of_codec(name: str, codec: CodecRate) -> str:
+    return (
+        f'compression = "{name}": {amount(codec.bytes_s)}/s in {codec.threads} threads, to {codec.share:.0%} of the '
+        f"bytes (a picture of {PHOTONS:g} photons a pixel; most of it is noise, which nothing makes smaller)"
+    )
+
+
+def _compressed(rate: Rate, codec: CodecRate) -> Rate:
+    """Return what a disk and a codec take together, in bytes of pixels."""
+
+    def slower(disk: float | None) -> float | None:
+        return None if disk is None else min(disk / codec.share, codec.bytes_s)
+
+    return replace(
+        rate,
+        bytes_s=slower(rate.bytes_s),
+        accepted_bytes_s=slower(rate.accepted_bytes_s),
+        free_bytes=int(rate.free_bytes / codec.share),
+    )
 
 
 def _held(sink: Any, demand: Demand) -> DiskLine | None:

@@ -133,9 +133,21 @@ def position_rows(first: Stream) -> dict[tuple[int, int], dict[str, Any]]:
     return told if fit and first.sizes else {}
 
 
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+
+
+def why_not_everywhere(name: str) -> str:
+    """Return what is wrong with the name of a folder that has to be copied to other systems; empty where nothing is."""
+    if found := re.search(r'[<>:"|?*\x00-\x1f]', name):
+        return f"the name {name!r} has a {found[0]!r}"
+    if name.split(".", maxsplit=1)[0].lower() in _RESERVED:
+        return f"the name {name!r} is that of a device"
+    return f"the name {name!r} ends with a {name[-1]!r}" if name.strip(".") and name[-1:] in (".", " ") else ""
+
+
 def fit(name: str) -> str:
     """Return a name that a folder can have on every system."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def _channels(streams: Sequence[Stream], first: Stream) -> list[str]:

@@ -99,12 +99,12 @@ def predict(
     at = f"{amount(free_bytes)} free at {amount(needed)}/s{note}"
     if ends_s <= over_s and run_bytes <= usable:
         if behind:
-            memory = f"the disk takes {amount(takes or 0)}/s, the {amount(buffer_bytes)} of memory the rest"
+            memory = f"the disk takes {amount(takes or 0)}/s, the {amount(buffer_bytes)} that may wait the rest"
             return Prediction(f"fits {span(ends_s)}, to its end ({at}; {memory})", "fits", ends_s)
         return Prediction(f"fits {span(ends_s)}, to its end ({amount(run_bytes)}, {at})", "fits", ends_s)
     if behind and over_s < full_s:
         speeds = f"{amount(needed)}/s needed, {amount(takes or 0)}/s measured"
-        memory = f"the {amount(buffer_bytes)} of memory last {span(over_s)}, then {then}"
+        memory = f"the {amount(buffer_bytes)} that may wait last {span(over_s)}, then {then}"
         if not buffer_bytes:
             memory = f"{then} at once"
         return Prediction(f"the disk falls behind: {speeds}; {memory}", "behind", over_s)

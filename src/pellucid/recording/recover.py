@@ -38,6 +38,7 @@ from pellucid.recording.zarr_image import UNKNOWN
 
 __all__ = ["LOCK", "Recovered", "lock_recording", "recover"]
 
+BEFORE = "report-before.json"
 LOCK = ".lock"
 """Held while a recording is written to, by the recorder or by a recovery."""
 
@@ -74,6 +75,8 @@ class Recovered:
         Pieces of it that are not whole.
     given_up
         The spill file that is not there, and that was given up.
+    left_out
+        Frames that were not to be recorded, between takes, or that never arrived.
     """
 
     state: str
@@ -89,6 +92,7 @@ class Recovered:
     spill_left: str = ""
     spill_damaged: int = 0
     given_up: str = ""
+    left_out: int = 0
 
     def lines(self) -> Iterator[str]:
         """Yield what the user is told."""
@@ -98,11 +102,13 @@ class Recovered:
             )
             return
         known = "frames that are known of" if self.damaged or self.given_up or self.spill_left else "frames"
-        yield f"{self.recorded} of {self.frames} {known} are there, whole and readable"
+        yield f"{self.recorded} of {self.frames - self.left_out} {known} are there, whole and readable"
         for name, count in self.planes.items():
             yield f"  {name}: {count} planes"
         if self.spilled:
             yield f"  {self.spilled} planes came from the spill file"
+        if self.left_out:
+            yield f"  {self.left_out} more came between takes, or never arrived: they were not to be recorded"
         if self.torn:
             yield f"  {self.torn} planes were torn and have been left out"
         if self.gone:
@@ -225,6 +231,7 @@ def _recover(
             "Its images are left as they are"
         )
     targets = _targets(folder, about, disk)
+    _put_prepared_aside(folder, about, disk)
     before = _count_aside(folder)
     sizes: dict[str, int] = {}
     good: dict[tuple[str, At], _Line] = {}
@@ -246,8 +253,8 @@ def _recover(
     disk.commit()
     disk.replace(folder / ROWS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     report = folder / "report.json"
-    if report.exists():  # of a session that failed: what it counted is not what is there
-        disk.rename(report, folder / "report-before.json")
+    if report.exists() and not (folder / BEFORE).exists():  # else it is that of a recovery that was interrupted
+        disk.rename(report, folder / BEFORE)  # of a session that failed: what it counted is not what is there
     disk.replace(report, _report(about, rows, found))
     found.planes = {name: sum(image == name for image, _ in good) for name in targets}
     about.state = "recovered"
@@ -275,6 +282,16 @@ def _look_at_spill(path: Path, about: About) -> None:
             f"--spill {path}: is the spill file {its} of another recording; this one had {mine or 'none'}. "
             "Nothing was changed"
         )
+
+
+def _put_prepared_aside(folder: Path, about: About, disk: Disk) -> None:
+    """Move a part that was made ahead of need out of sight: no frame had gone there."""
+    known = {row["name"].split("/")[0] for part in about.parts for row in part["images"]}
+    for path in folder.glob("part-*"):
+        if path.is_dir() and path.name not in known:
+            aside = folder / UNKNOWN / path.name
+            disk.make_folder(aside.parent)
+            disk.rename(path, aside)
 
 
 def _count_aside(folder: Path) -> int:
@@ -433,7 +450,9 @@ def _rows(
         sums.setdefault(line.seq, {}).setdefault(image, {})[at] = line.total
     plans = about.plans()
     for seq, row in rows.items():
-        if "at" not in row and row.get("index") is None:
+        if row.get("at") is None and row.get("index") is None:
+            if "not_recorded" not in row:
+                found.left_out += _count(row)
             continue
         there = sums.get(seq, {})
         told: dict[str, Any] = {}

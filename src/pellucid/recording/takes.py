@@ -87,10 +87,14 @@ class Takes:
             with self._lock:
                 self._check()
                 part = self._parts.go_on_in(made)
+                self._forget_older(now_ns())
                 raw = {info.seq: at for at, _slot, info, names, _piece in self._held if RAW in names}
                 while self._held:
                     _, slot, info, names, piece = self._held.popleft()
-                    self._take(part, slot, info, names, piece)
+                    if RAW in names:
+                        self._parts.rotate(info)
+                    its = self._parts.of(info) if info.place else self._parts.now
+                    self._take(its or part, slot, info, names, piece)
                     info.pending -= 1
         text = f"recording to {self._folder}/{part.prefix}"
         if raw:
@@ -157,8 +161,7 @@ class Takes:
         if not self._before_s:
             return
         now = info.received_ns or now_ns()
-        while self._held and self._held[0][0] < now - self._before_s * 1e9:
-            self._forget()
+        self._forget_older(now)
         piece = Piece([plane for name in names for plane in cut(slot.planes[name], info)])
         while not self._backlog.keep_out_of_slot(piece):
             if not self._held:
@@ -173,6 +176,11 @@ class Takes:
             self._forget()
         info.pending += 1  # its row waits: it may be recorded yet
         self._held.append((now, slot, info, names, piece))
+
+    def _forget_older(self, now: int) -> None:
+        """Let go of what is older than asked; a source may have stood still meanwhile."""
+        while self._held and self._held[0][0] < now - self._before_s * 1e9:
+            self._forget()
 
     def forget_all(self) -> None:
         """Let go of all planes that were held back."""

@@ -49,11 +49,15 @@ class Verified:
     images: int = 0
     readers: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    ended: bool = True
 
     def lines(self) -> Iterator[str]:
         """Yield what the user is told."""
         read = f"{self.planes} planes in {self.images} images ({amount(self.nbytes)})"
         by = f", read with {' and '.join(self.readers)}" if self.readers else ""
+        if not self.ended:
+            yield self.faults[0]
+            return
         if not self.faults:
             yield f"in order: {self.frames} frames have a row each, {self.recorded} are recorded"
             yield f"  {read} are to the last bit what arrived{by}"
@@ -82,7 +86,8 @@ def verify(folder: Path, tell: Callable[[int, int], None] | None = None) -> Veri
     contents = Contents(folder)
     found = Verified()
     if not contents.ended:
-        found.faults.append(f"was not ended: type pellucid recover {folder}")
+        found.faults.append(f"{folder} was not ended: type pellucid recover {folder}")
+        found.ended = False
         return found
     images = _open(contents, found)
     try:

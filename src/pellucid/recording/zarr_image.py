@@ -123,6 +123,11 @@ class ZarrImage:
         self._disk.note_folder(self.path.parent)
         self._look()
 
+    @property
+    def codec(self) -> Codec:
+        """What makes bytes of a plane."""
+        return self._codec
+
     def _look(self) -> None:
         """Take the layout from the arrays' own metadata."""
         told = _json(self._arrays[0] / "zarr.json")

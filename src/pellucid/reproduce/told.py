@@ -47,7 +47,7 @@ class Reproduced:
     def lines(self) -> Iterator[str]:
         """Yield what the user is told."""
         same, by = self.frames - len(self.different), " | ".join(self.engines)
-        yield f"{same} of {self.frames} restored frames are the same, bit for bit ({by})"
+        yield f"{same} of {self.frames} restored frames are the same as when they were recorded, bit for bit ({by})"
         if self.different:
             first = ", ".join(map(str, self.different[:_SHOWN]))
             more = f" and {len(self.different) - _SHOWN} more" if len(self.different) > _SHOWN else ""

@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from pellucid.errors import SinkError
 from pellucid.ledger import Ledger, Recording
 from pellucid.metrics import now_ns
 from pellucid.protocols import RAW, FrameInfo, Slot, Spec, Stream
+from pellucid.recording.about import NAME as ABOUT
 from pellucid.recording.about import About
 from pellucid.recording.backlog import Backlog, Full, Piece
 from pellucid.recording.commit import Bound, Committer
@@ -51,7 +53,7 @@ from pellucid.recording.journal import NAME as JOURNAL
 from pellucid.recording.journal import Journal
 from pellucid.recording.part import Part
 from pellucid.recording.parts import Length, Parts
-from pellucid.recording.plan import shard_frames
+from pellucid.recording.plan import shard_frames, why_not_everywhere
 from pellucid.recording.rate import Space
 from pellucid.recording.recover import LOCK, lock_recording
 from pellucid.recording.rows import NAME as ROWS
@@ -141,7 +143,15 @@ class Recorder:
         unknown = set(re.findall(r"\{(.*?)\}", path)) - {"time"}
         if unknown:
             raise ValueError(f"only {{time}} is filled in, not {{{unknown.pop()}}}")
+        path = os.path.expanduser(path)
+        if why := why_not_everywhere(re.split(r"[/\\]" if os.name == "nt" else "/", path.rstrip("/"))[-1]):
+            raise ValueError(f"{why}, which Windows cannot read: choose another name")
         return path
+
+    @field_validator("spill")
+    @classmethod
+    def _at_home(cls, spill: str) -> str:
+        return os.path.expanduser(spill)
 
     @model_validator(mode="after")
     def _fit(self) -> Recorder:
@@ -149,6 +159,8 @@ class Recorder:
             raise ValueError('before_s is for an armed recorder: add start = "armed"')
         if self.format != "ome-zarr" and self.compression != "none":
             raise ValueError(f'format = "{self.format}" is written uncompressed: compression is for "ome-zarr"')
+        if self.format != "ome-zarr" and self.shard_frames is not None:
+            raise ValueError(f'format = "{self.format}" is one file: shard_frames is for "ome-zarr"')
         return self
 
     def __post_init__(self) -> None:
@@ -195,7 +207,7 @@ class Recorder:
                 f'path = "{self.path}": you may not write to {parent}. '
                 "Give a folder that you may write to: --set sinks.0.path=..."
             )
-        if self.spill and not (Path(self.spill).is_dir() and os.access(self.spill, os.W_OK)):
+        if self.spill and not _takes_files(Path(self.spill)):
             raise SinkError(f'spill = "{self.spill}": there is no such folder that you may write to')
         if self.upload:
             from pellucid.recording.upload_store import Bucket, Unreachable
@@ -283,6 +295,11 @@ class Recorder:
             self._takes = Takes(folder, self._parts, self._backlog, self.before_s, self._take, self._taking, self._tell)
         self._tell_state()
 
+    @property
+    def writers(self) -> int:
+        """Threads that write."""
+        return self.threads or (1 if self.compression == "none" else min(4, os.cpu_count() or 1))
+
     def _make_backlog(self, run: Mapping[str, Any]) -> Backlog:
         when_full = self.when_full or ("drop" if run.get("live") else "wait")
         limit = min(MEMORY_BYTES, psutil.virtual_memory().available // 4)
@@ -290,9 +307,8 @@ class Recorder:
             limit = int(self.buffer_mb * 1e6)
         elif when_full == "wait" and self.start == "now" and not run.get("live"):
             limit = 0  # a source that waits gains nothing by copies
-        threads = self.threads or (1 if self.compression == "none" else min(4, os.cpu_count() or 1))
         spill = self._make_spill if self.spill else None
-        return Backlog(run.get("release", _nothing), threads, limit, spill, when_full, self._tell)
+        return Backlog(run.get("release", _nothing), self.writers, limit, spill, when_full, self._tell)
 
     def _make_folder(self) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -515,6 +531,8 @@ class Recorder:
         if faults:
             first = faults[0]
             why = str(first) if isinstance(first, SinkError) else f"{type(first).__name__}: {first}"
+            if not (self.folder / ABOUT).exists():
+                raise SinkError(f"{why}. {self.folder}, with what was in it, was removed or is not connected") from None
             raise SinkError(f"{why}. What was written is kept: type pellucid recover {self.folder}") from None
 
     def _moving(self) -> bool:
@@ -616,6 +634,14 @@ class Recorder:
 
 
 _STANDS_STILL_NS = 30_000_000_000
+
+
+def _takes_files(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _nothing(*_: Any) -> None:

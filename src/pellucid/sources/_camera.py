@@ -35,6 +35,9 @@ TAGS = ("Height", "Width", "PixelType", "ROI-X-start", "ROI-Y-start", "Binning")
 _DTYPES = {"GRAY8": "uint8", "GRAY16": "uint16", "GRAY32": "uint32", "RGB32": "uint8"}
 
 
+_OBJECTIVES = ("objective", "nosepiece", "revolver")
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The state of a camera, as far as its pictures depend on it.
@@ -63,6 +66,22 @@ class Look:
 def kind_of(core: Any) -> str:
     """Return the core's name for the pixels that its camera gives now; empty for one that it has no name for."""
     return _KINDS.get((core.get_number_of_components(), core.get_bytes_per_pixel()), "")
+
+
+def objective_of(core: Any) -> str:
+    """Return the name of the objective in the light path; empty where nothing in the core is called so.
+
+    That is the preset of a configuration group with such a name, or else the label of such a device: Micro-Manager has
+    no other word for it.
+    """
+    for group in core.get_available_config_groups():
+        if any(word in group.lower() for word in _OBJECTIVES) and (preset := core.get_current_config(group)):
+            return str(preset)
+    for device in core.get_loaded_devices():
+        named = any(word in device.lower() for word in _OBJECTIVES)
+        if named and core.has_property(device, "Label") and (label := core.get_property(device, "Label")):
+            return str(label)
+    return ""
 
 
 def look(core: Any) -> Look:

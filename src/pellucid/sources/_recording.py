@@ -17,6 +17,7 @@ from pellucid.errors import SinkError, SourceError
 from pellucid.protocols import COLOURS, RAW, Spec, Stream
 from pellucid.recording.contents import Contents
 from pellucid.recording.image import At, Plan
+from pellucid.recording.journal import checksum
 from pellucid.recording.opened import shown_name
 from pellucid.sources._stored import Stored, open_stored
 
@@ -30,6 +31,8 @@ class _Frame:
     at: At
     axes: dict[str, int]
     row: int
+    sums: list[str]
+    """Of its planes, as they were when they arrived."""
 
 
 def recording_of(path: Path) -> tuple[Path, int | None] | None:
@@ -104,6 +107,8 @@ class StoredRecording:
         contents, number = self._contents, self._number[row.get("stream", 0)]
         name = contents.images(row)[RAW]
         places = contents.places(row, name)
+        given = row["xxh3"][RAW]
+        sums = [given] if isinstance(given, str) else list(given)
         axes = dict(row.get("axes") or {}) if self._experiment else {}
         if "t" in axes:
             axes["t"] -= self._first
@@ -111,12 +116,12 @@ class StoredRecording:
             axes = {"t": self._so_far(row), "c": 0}
         if contents.plans[name].is_colour:
             if not self._planes:
-                return [_Frame(number, name, places[0], axes, i)]
+                return [_Frame(number, name, places[0], axes, i, sums)]
             channels = [axes | ({"c": axes["c"] * 3 + k} if "c" in axes else {}) for k in range(3)]
-            return [_Frame(number + k, name, places[k], channels[k], i) for k in range(3)]
+            return [_Frame(number + k, name, places[k], channels[k], i, sums[k : k + 1]) for k in range(3)]
         if contents.streams[row.get("stream", 0)].spec.axes == "zyx":
-            return [_Frame(number, name, at, {**axes, "z": at.z}, i) for at in places]
-        return [_Frame(number, name, places[0], axes, i)]
+            return [_Frame(number, name, at, {**axes, "z": at.z}, i, sums[k : k + 1]) for k, at in enumerate(places)]
+        return [_Frame(number, name, places[0], axes, i, sums)]
 
     def _so_far(self, row: dict[str, Any]) -> int:
         """Return the place along t over all parts; those of each begin with 0."""
@@ -168,6 +173,13 @@ class StoredRecording:
         into = [plane] if plane.ndim == 2 else list(plane)
         for i, one in enumerate(into):
             self._read(frame.image, frame.at._replace(c=frame.at.c + i), one)
+            if i < len(frame.sums) and f"{checksum(one):016x}" != frame.sums[i]:
+                folder = self._contents.folder
+                path = folder / shown_name(self._contents.plans[frame.image], self._contents.about.file_format)
+                raise SourceError(
+                    f"{self._what}: frame {self.rows[0][at]} is not what arrived (its checksum differs). "
+                    f"Type: pellucid verify {folder}. To play it all the same give {path}"
+                )
 
     def _read(self, name: str, at: At, plane: np.ndarray[Any, Any]) -> None:
         plan = self._contents.plans[name]

@@ -127,6 +127,11 @@ def open_stored(path: Path, dataset: str | int | None, *, planes: bool = False) 
 
         if dataset is None and (found := recording_of(path)) is not None:
             return StoredRecording(*found, planes=planes)
+        if (path / "journal").is_file():
+            raise SourceError(
+                f"{path} was not ended and has lost its recording.json, so nobody knows which planes are whole. "
+                "To play what there is give one of its images, such as raw.ome.zarr in it"
+            )
         if (path / "raw.ome.tif").is_file() or (path / "raw.ndtiff").is_dir():
             return open_stored(path / ("raw.ome.tif" if (path / "raw.ome.tif").is_file() else "raw.ndtiff"), dataset)
         if (path / "raw.ome.zarr").is_dir():

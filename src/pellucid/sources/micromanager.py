@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pellucid.errors import PellucidError, SourceError, require
 from pellucid.protocols import Account, Ring, Slot, Stream
-from pellucid.sources._camera import Look, cameras_of, look, spec_of
+from pellucid.sources._camera import Look, cameras_of, look, objective_of, spec_of
 from pellucid.sources._channels import experiment_streams
 from pellucid.sources._experiment import Experiment
 from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, text
@@ -227,6 +227,7 @@ class MicroManager:
         # The core hands floating point out as whole numbers, and does not say which they are.
         self._floats = makers == {"DemoCamera"} if self.float32 is None else self.float32
         now = self._look = look(core)
+        objective = objective_of(core)
         spec = spec_of(self.camera, now.kind, now.height, now.width, floats=self._floats)
         streams = tuple(
             Stream(
@@ -243,6 +244,7 @@ class MicroManager:
                     "device": f"{library} {core.get_device_name(self.camera)}",
                     "binning": now.binning,
                     "roi": [*now.corner, now.width, now.height],
+                    **({"objective": objective} if objective else {}),
                 },
             )
             for index, camera in enumerate(cameras)
