@@ -485,16 +485,18 @@ def _run_session(config: Any, name: str, *, leave: bool = True) -> None:
             raise _NotBegun  # nothing runs yet: leave the waiting for a camera or a sender
         session.stop("stopped by Ctrl-C")
 
+    live = LiveLine(session.ledger)
     with _stop_on_interrupt(interrupted):
         try:
             session.open()
             opened = True
-            with LiveLine(session.ledger), reachable(session.sinks, name, session.ledger.note):
+            with live, reachable(session.sinks, name, session.ledger.note):
                 session.run()
         finally:
             session.close()
             if session.report is not None:
                 print_summary(session.report)
+            live.notes_since()
     recorder = next((s for k, s in config.sinks.items() if k.startswith("recorder")), None)
     if leave and recorder is not None:
         say(f"recording  {recorder.folder}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from pellucid.errors import SinkError
 from pellucid.process.progress import FrameBar
 from pellucid.recording.amounts import amount
+from pellucid.recording.contents import look_whether_here
 from pellucid.recording.disk import Disk
 from pellucid.recording.journal import NAME as JOURNAL
 from pellucid.recording.pyramid import Pyramid
@@ -106,4 +107,5 @@ def _look_whether_finished(folder: Path) -> None:
         if begun and (not finished or (above / JOURNAL).is_file()):
             raise SinkError(f"{above} is not finished: type pellucid recover {above} first")
         if begun:
+            look_whether_here(above)
             return

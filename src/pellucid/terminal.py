@@ -60,6 +60,10 @@ class LiveLine:
                 self._new_notes()
                 live.update(self._line(), refresh=True)
 
+    def notes_since(self) -> None:
+        """Print what was noted after the line had ended."""
+        self._new_notes()
+
     def _new_notes(self) -> None:
         notes = self._ledger.notes
         while self._told < len(notes):

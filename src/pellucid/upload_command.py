@@ -16,7 +16,7 @@ from pellucid.recording.amounts import amount
 from pellucid.recording.upload import Uploader
 from pellucid.recording.upload_fault import Fault
 from pellucid.recording.upload_resume import look_whether_ended, settle
-from pellucid.recording.upload_state import UploadState
+from pellucid.recording.upload_state import UploadState, freed_in
 from pellucid.recording.upload_store import Bucket
 from pellucid.terminal import console, say
 
@@ -51,6 +51,13 @@ def upload_folder(folder: Path, url: str, stop: Callable[[], bool], *, free_loca
     bucket = Bucket(url)
     look_whether_ended(folder)
     bucket.reach()
+    elsewhere = freed_in(folder)
+    if elsewhere is not None and elsewhere[0] != bucket.url:
+        url, count = elsewhere
+        raise SinkError(
+            f"{folder}: {count} files of pixels were removed here after their upload to {url}, so another copy "
+            "would lack them. Copy it from there"
+        )
     state = UploadState(folder, bucket.url)
     try:
         there = asyncio.run(bucket.list())

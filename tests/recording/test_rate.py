@@ -174,7 +174,7 @@ CASES = {
         {},
         "behind",
         "the disk falls behind: 840 MB/s needed, 610 MB/s measured; "
-        "the 4.0 GB of memory last 17 s, then frames are lost",
+        "the 4.0 GB that may wait last 17 s, then frames are lost",
     ),
     "behind, stops": (
         (840, 610),
@@ -193,7 +193,7 @@ CASES = {
         {"run_s": 10.0},
         "fits",
         "fits 10 s, to its end (1.3 TB free at 840 MB/s; "
-        "the disk takes 610 MB/s, the 4.0 GB of memory the rest)",
+        "the disk takes 610 MB/s, the 4.0 GB that may wait the rest)",
     ),
     "behind, and ends after": ((840, 610), {"run_s": 60.0}, "behind", None),
     "waits": (

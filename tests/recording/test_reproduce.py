@@ -52,7 +52,9 @@ def test_a_network_that_follows_its_frames_gives_the_same_bits(denoised):
     assert (found.frames, found.different, found.untold, found.elsewhere) == (12, [], 0, [])
     assert told[-1] == (12, 12)
     (line,) = found.lines()
-    assert line.startswith("12 of 12 restored frames are the same, bit for bit (deconvolve on torch ")
+    assert line.startswith(
+        "12 of 12 restored frames are the same as when they were recorded, bit for bit (deconvolve on torch "
+    )
     assert "restore on openvino" in line
 
 

@@ -25,6 +25,7 @@ from tests.recording.made_recordings import (
     rows,
     write_rows,
 )
+from tests.sources.source_parts import play
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_the_first_twenty_faults_are_told_then_how_many_more(tmp_path):
 def test_what_was_not_ended_and_what_is_no_recording(rec, tmp_path):
     told = json.loads((rec / "recording.json").read_text())
     (rec / "recording.json").write_text(json.dumps(told | {"state": "recording"}))
-    assert verify(rec).faults == [f"was not ended: type pellucid recover {rec}"]
+    assert verify(rec).faults == [f"{rec} was not ended: type pellucid recover {rec}"]
     with pytest.raises(SinkError, match="is no recording of pellucid"):
         verify(tmp_path)
     with pytest.raises(SinkError, match="is no folder"):
@@ -266,6 +267,31 @@ def test_a_pixel_size_that_was_changed(tmp_path):
             assert b'PhysicalSizeX="0.25"' in data
             path.write_bytes(data.replace(b'PhysicalSizeX="0.25"', b'PhysicalSizeX="5.25"'))
         assert any("recording.json says 0.25 um" in fault for fault in verify(rec).faults)
+
+
+def test_pixels_that_are_elsewhere_and_a_journal_without_its_facts(rec):
+    file = next(path for path in (rec / "raw.ome.zarr/0/c").rglob("*") if path.is_file())
+    name = file.relative_to(rec).as_posix()
+    lines = [{"url": "s3://lab/d1"}, {"path": name, "size": 1, "mtime_ns": 1, "etag": "x", "freed": True}]
+    (rec / "upload.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert verify(rec).faults == []  # it is here, again
+    file.unlink()
+    with pytest.raises(SinkError, match="are in s3://lab/d1"):
+        verify(rec)
+    with pytest.raises(SourceError, match="Fetch them"):
+        Replay(path=rec).open()
+    (rec / "journal").write_bytes(b"")
+    (rec / "recording.json").unlink()
+    with pytest.raises(SourceError, match="has lost its recording"):
+        Replay(path=rec).open()
+
+
+def test_pixels_that_were_changed_are_not_replayed(rec):
+    array = zarr.open_array(str(rec / "raw.ome.zarr/0"), mode="r+")
+    array[5, 0, 3, 3] = array[5, 0, 3, 3] ^ 1
+    with pytest.raises(SourceError, match="frame 5 is not what arrived"):
+        play(Replay(path=rec))
+    assert len(play(Replay(path=rec / "raw.ome.zarr")).planes) == 12  # as the message says
 
 
 @pytest.mark.parametrize("cut", [4, 8, 19, 4000])

@@ -291,6 +291,58 @@ def test_a_take_in_several_parts_keeps_its_name_and_its_count(tmp_path):
     assert not verify(tmp_path / "rec").faults
 
 
+def test_frames_from_before_a_start_are_cut_into_parts_as_well(tmp_path):
+    run = Run(tmp_path / "rec", start="armed", before_s=60, part_frames=3)
+    run.give(8)
+    run.ask("start", name="Zelle Müller")
+    run.give(1)
+    run.ask("stop")
+    rows = run.end()
+    assert [row["part"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert (tmp_path / "rec/part-0003-Zelle_Müller").is_dir()
+    assert not verify(tmp_path / "rec").faults
+    for row in rows:
+        folder = next((tmp_path / "rec").glob(f"part-{row['part']:04d}*"))
+        for plane, value in (("raw", row["seq"]), ("restored", row["seq"] / 2)):
+            image = zarr.open_array(str(folder / f"{plane}.ome.zarr/0"), mode="r")
+            assert np.asarray(image[row["at"][1]] == value).all()
+
+
+def test_what_is_older_than_asked_is_not_in_a_take(tmp_path):
+    run = Run(tmp_path / "rec", start="armed", before_s=0.5)
+    run.give(3)
+    time.sleep(0.7)  # the source stands still
+    assert run.ask("start")["frames_before"] == 0
+    run.give(2)
+    run.ask("stop")
+    assert ["at" in row for row in run.end()] == [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"path": "s3://lab/x"}, "upload = "),
+        ({"path": "rec/a:b"}, "Windows cannot read"),
+        ({"path": "rec/CON"}, "is that of a device"),
+        ({"path": "rec/x."}, "ends with a"),
+        ({"format": "ome-tiff", "shard_frames": 4}, "shard_frames is for"),
+    ],
+)
+def test_keys_that_cannot_mean_what_they_say_are_refused(keys, says):
+    with pytest.raises(ValueError, match=says):
+        Recorder(**keys)
+
+
+def test_a_path_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    run = Run(tmp_path / "mine")
+    run.end()
+    recorder = Recorder(path="~/mine")
+    with pytest.raises(SinkError, match="exists and is never overwritten"):
+        recorder.ready()
+
+
 def test_those_who_watch_see_what_is_being_recorded(tmp_path):
     run = Run(tmp_path / "rec", start="armed", before_s=60)
     (now,) = run.ledger.recordings.values()

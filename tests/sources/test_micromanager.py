@@ -127,6 +127,7 @@ def test_the_stream_says_what_the_camera_is(runs):
     assert (stream.exposure_ms, stream.pixel_um, stream.spec.shape) == (7.0, 0.065, (256, 256))
     assert stream.details["binning"] == "2"
     assert stream.details["device"] == "DemoCamera DCam"
+    assert stream.details["objective"] == "Nikon 10X S Fluor"
     assert "MMCore" in stream.details["core"]
 
 

@@ -17,6 +17,7 @@ __all__ = ["NAME", "About", "stream_row", "to_stream"]
 
 NAME = "recording.json"
 FORMAT = 1
+_HINT = ". What pellucid process makes has no checksums: it is made again where there is doubt"
 
 
 @dataclass
@@ -74,7 +75,8 @@ class About:
             text = path.read_bytes()
             told = json.loads(text)
         except FileNotFoundError:
-            raise SinkError(f"{folder} is no recording of pellucid: it has no {NAME}") from None
+            hint = _HINT if any(folder.glob("*.ome.zarr")) else ""
+            raise SinkError(f"{folder} is no recording of pellucid: it has no {NAME}{hint}") from None
         except (OSError, ValueError) as error:
             raise SinkError(f"{path} is damaged: {' '.join(str(error).split())}") from None
         except RecursionError:

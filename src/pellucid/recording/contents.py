@@ -13,8 +13,9 @@ from pellucid.recording.about import About, to_stream
 from pellucid.recording.image import At, Plan
 from pellucid.recording.rows import NAME as ROWS
 from pellucid.recording.schema import Malformed, row_of
+from pellucid.recording.upload_state import freed_in
 
-__all__ = ["Contents"]
+__all__ = ["Contents", "look_whether_here"]
 
 
 class Contents:
@@ -58,11 +59,16 @@ class Contents:
         return self.about.state != "recording"
 
     def look_whether_ended(self) -> None:
-        """Raise SinkError where it was not."""
+        """Raise SinkError where it was not, or where its pixels are elsewhere."""
         if not self.ended:
             raise SinkError(
                 f"{self.folder} was not ended. If nothing records to it: type pellucid recover {self.folder}"
             )
+        self.look_whether_here()
+
+    def look_whether_here(self) -> None:
+        """Raise SinkError where pixels were removed here after an upload."""
+        look_whether_here(self.folder)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows as they lie in the file; lines that are none are noted in `damaged`.
@@ -103,6 +109,17 @@ class Contents:
     def has_raw(self, row: dict[str, Any]) -> bool:
         """Tell whether the raw planes of a frame are there, by what its row says."""
         return row.get("at") is not None and RAW in row.get("xxh3", {}) and RAW in self.images(row)
+
+
+def look_whether_here(folder: Path) -> None:
+    """Raise SinkError where pixels of a recording were removed after an upload (``--free-local``)."""
+    freed = freed_in(folder)
+    if freed is not None:
+        url, count = freed
+        raise SinkError(
+            f"{folder}: {count} files of pixels were removed here after their upload and are in {url}. "
+            f"Fetch them first, such as with: aws s3 sync {url} {folder}"
+        )
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

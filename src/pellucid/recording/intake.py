@@ -121,7 +121,7 @@ class Intake:
             info.pending += 1
             part.pending += 1
         piece = kept or Piece(arrays)
-        piece.work = partial(self._work, info, names, jobs, part)
+        piece.work = partial(self._work, info, names, jobs, part, kept is not None)
         piece.dropped = partial(self._dropped, info, names, part)
         piece.about = partial(self._about, info, first, jobs)
         if kept is None:
@@ -172,6 +172,7 @@ class Intake:
         names: tuple[str, ...],
         jobs: Sequence[Job],
         part: Part,
+        was_held: bool,
         arrays: Sequence[NDArray[Any]],
     ) -> None:
         """Write the planes of a frame, then the journal's lines of them; in a writer's thread."""
@@ -191,8 +192,9 @@ class Intake:
             part.pending -= 1
             if first:
                 self._ledger.recorded += info.count
-                self._raw_time.add(now - info.camera_ns)
-            if not first or len(names) == len(part.of[info.stream]):
+                if not was_held:  # what waited for somebody to press the button says nothing of the disk
+                    self._raw_time.add(now - info.camera_ns)
+            if not was_held and (not first or len(names) == len(part.of[info.stream])):
                 self._disk_time.add(now - info.camera_ns)
         self._committer.wrote(info.count if first else 0)
 

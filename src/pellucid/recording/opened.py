@@ -112,9 +112,11 @@ class _Tiff:
         import tifffile
 
         self.reader = f"tifffile {version('tifffile')}"
-        with _complaints():
+        said = _Said()
+        with _complaints(said):
             self._file: Any = tifffile.TiffFile(path)
         try:
+            said.raise_first()
             with _complaints():
                 self._series = list(self._file.series)
                 self._axes = [series.get_axes(squeeze=False) for series in self._series]
@@ -215,18 +217,22 @@ class _Said(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
+    def raise_first(self) -> None:
+        if self.lines:
+            raise ValueError(self.lines[0])
+
 
 @contextlib.contextmanager
-def _complaints() -> Iterator[None]:
-    """Raise what tifffile only logs: it goes on with what it can make of a damaged file."""
-    logger, said = logging.getLogger("tifffile"), _Said()
+def _complaints(keep: _Said | None = None) -> Iterator[None]:
+    """Raise, or `keep`, what tifffile only logs: it goes on with what it can make of a damaged file."""
+    logger, said = logging.getLogger("tifffile"), keep or _Said()
     logger.addHandler(said)
     try:
         yield
     finally:
         logger.removeHandler(said)
-    if said.lines:
-        raise ValueError(said.lines[0])
+    if keep is None:
+        said.raise_first()
 
 
 def _line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 from pellucid.errors import SinkError
 from pellucid.recording.journal import NAME as JOURNAL
 
-__all__ = ["NAME", "Sent", "UploadState", "is_chunk", "is_wanted", "still", "walk"]
+__all__ = ["NAME", "Sent", "UploadState", "freed_in", "is_chunk", "is_wanted", "still", "walk"]
 
 NAME = "upload.jsonl"
 _OWN = {NAME, JOURNAL, ".lock", ".reserve"}
@@ -132,6 +132,29 @@ def is_chunk(folder: Path, name: str) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(told, dict) and told.get("node_type") == "array"
+
+
+def freed_in(folder: Path) -> tuple[str, int] | None:
+    """Return where files are that were removed here after they had arrived there, and how many; None: all are here.
+
+    They may have been fetched again: only those count that do not exist.
+    """
+    freed: dict[str, str] = {}
+    url = ""
+    try:
+        with (folder / NAME).open("rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line)
+                    url = row.get("url", url)
+                    if row.get("freed") is True:
+                        freed[row["path"]] = url
+                except (ValueError, KeyError, AttributeError):
+                    continue  # a kill has cut it
+    except OSError:
+        return None
+    gone = [name for name in freed if not (folder / name).exists()]
+    return (freed[gone[0]], len(gone)) if gone else None
 
 
 def walk(folder: Path) -> Iterator[str]:

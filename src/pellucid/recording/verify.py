@@ -89,6 +89,7 @@ def verify(folder: Path, tell: Callable[[int, int], None] | None = None) -> Veri
         found.faults.append(f"{folder} was not ended: type pellucid recover {folder}")
         found.ended = False
         return found
+    contents.look_whether_here()
     images = _open(contents, found)
     try:
         counts = Counts()

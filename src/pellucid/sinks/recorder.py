@@ -54,7 +54,7 @@ from pellucid.recording.journal import Journal
 from pellucid.recording.part import Part
 from pellucid.recording.parts import Length, Parts
 from pellucid.recording.plan import shard_frames, why_not_everywhere
-from pellucid.recording.rate import Space
+from pellucid.recording.rate import Space, nearest
 from pellucid.recording.recover import LOCK, lock_recording
 from pellucid.recording.rows import NAME as ROWS
 from pellucid.recording.rows import FrameRows
@@ -143,6 +143,8 @@ class Recorder:
         unknown = set(re.findall(r"\{(.*?)\}", path)) - {"time"}
         if unknown:
             raise ValueError(f"only {{time}} is filled in, not {{{unknown.pop()}}}")
+        if "://" in path:
+            raise ValueError(f'a folder of this computer is needed; to put it elsewhere as well: upload = "{path}"')
         path = os.path.expanduser(path)
         if why := why_not_everywhere(re.split(r"[/\\]" if os.name == "nt" else "/", path.rstrip("/"))[-1]):
             raise ValueError(f"{why}, which Windows cannot read: choose another name")
@@ -232,6 +234,13 @@ class Recorder:
             Where the folder exists or cannot be made, or its disk takes nothing.
         """
         self.ready()
+        place = nearest(Path(self.path).parent)
+        disk = shutil.disk_usage(place)
+        if disk.total and disk.free < _FEWEST_BYTES:
+            raise SinkError(
+                f'path = "{self.path}": the disk of {place} is full. '
+                "Make room there, or give a folder on another disk: --set sinks.0.path=..."
+            )
         try:
             self._open(streams, planes, run)
         except OSError as error:
@@ -633,6 +642,8 @@ class Recorder:
         }
 
 
+_FEWEST_BYTES = 16 << 20
+"""Free on a disk, below which a run is not begun: rows and the report need room as well."""
 _STANDS_STILL_NS = 30_000_000_000
 
 
