@@ -18,7 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
-from pellucid.recording_command import recover, reproduce, verify
+from pellucid.recording_command import recover, report, reproduce, verify
 
 __all__ = ["main"]
 
@@ -249,7 +249,7 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
-for _command in (recover, verify, reproduce):
+for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
 EngineKind = Annotated[str, typer.Option(help="openvino, torch, tensorrt, tensorrt-rtx; auto: the best that is here.")]
