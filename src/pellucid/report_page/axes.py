@@ -87,22 +87,25 @@ class Log:
         return there[:: math.ceil(len(there) / most)]
 
 
-def milliseconds(ms: float) -> str:
-    """Return a duration with three digits: ``"4.88 ms"``, ``"1.09 s"``, ``"120 us"``.
+def milliseconds(ms: float, *, tick: bool = False) -> str:
+    """Return a duration with three digits, in a unit that suits it; a tick without zeros at its end.
 
     Examples
     --------
-    >>> milliseconds(0.1229), milliseconds(75.2784), milliseconds(1091.2)
-    ('123 µs', '75.3 ms', '1.09 s')
+    >>> milliseconds(0.1229), milliseconds(75.2784), milliseconds(1100.2), milliseconds(500.0)
+    ('123 µs', '75.3 ms', '1.10 s', '500 ms')
+    >>> milliseconds(20.0, tick=True)
+    '20 ms'
     """
     if math.isnan(ms):
         return "–"
     size = abs(ms)
-    if size < 0.9995:
-        return f"{ms * 1e3:.3g} µs" if size >= 0.0995 else f"{ms * 1e3:.2g} µs"
-    if size < 999.5:
-        return f"{ms:.3g} ms"
-    return f"{ms / 1e3:.3g} s" if size < 999_500 else f"{ms / 1e3:.0f} s"
+    value, unit = (ms * 1e3, "µs") if size < 0.9995 else (ms, "ms") if size < 999.5 else (ms / 1e3, "s")
+    if abs(value) >= 999.5:
+        return f"{value:.0f} {unit}"
+    if tick or abs(value) < 0.995:
+        return f"{value:.3g} {unit}"
+    return f"{value:#.3g}".rstrip(".") + f" {unit}"
 
 
 def clock(seconds: float, step: float) -> str:

@@ -37,7 +37,14 @@ def breakdown_chart(ways: list[Way], name: str) -> Markup:
     ticks = [
         join(
             el("line", class_="grid", x1=x(v), x2=x(v), y1=_TOP, y2=bottom),
-            el("text", milliseconds(v) if v else "0", class_="tick", x=x(v), y=bottom + 16, text_anchor="middle"),
+            el(
+                "text",
+                milliseconds(v, tick=True) if v else "0",
+                class_="tick",
+                x=x(v),
+                y=bottom + 16,
+                text_anchor="middle",
+            ),
         )
         for v in x.ticks(7)
     ]

@@ -16,6 +16,7 @@ __all__ = ["distribution_chart"]
 _LEFT = 96
 _HIGH, _GAP, _TOP, _FOOT = 62, 22, 20, 34
 _BINS = 90
+_APART = 26
 Shape = tuple[NDArray[np.float64], NDArray[np.int64]]
 _QS = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
@@ -31,7 +32,7 @@ def distribution_chart(some: dict[str, Series], marks: list[str], name: str) -> 
     ticks = [
         join(
             el("line", class_="grid", x1=x(v), x2=x(v), y1=_TOP, y2=bottom),
-            el("text", milliseconds(v), class_="tick", x=x(v), y=bottom + 16, text_anchor="middle"),
+            el("text", milliseconds(v, tick=True), class_="tick", x=x(v), y=bottom + 16, text_anchor="middle"),
         )
         for v in x.ticks(10)
     ]
@@ -75,24 +76,29 @@ def _row(series: Series, shape: Shape, mark: str, x: Log, top: float) -> Markup:
         for i, n in enumerate(counts.tolist())
         if n
     ]
-    marks = [_mark(q, series.quantile_ms(at), x, top, base) for q, at in _QS]
+    places = {q: series.quantile_ms(at) for q, at in _QS} | {"max": series.max_ms}
+    labelled: list[float] = []
+    marks = []
+    for q in ("p50", "p99", "max", "p95"):  # a label that would lie on another is left out, the last first
+        at = x(places[q])
+        fits = all(abs(at - other) > _APART for other in labelled)
+        labelled += [at] if fits else []
+        marks.append(_mark(q, places[q], at, top, base, labelled=fits))
     return el(
         "g",
         el("line", class_="base", x1=_LEFT, x2=RIGHT, y1=base, y2=base),
         el("polygon", class_="hill", points=points(outline)),
         *bars,
         *marks,
-        _mark("max", series.max_ms, x, top, base),
         el("text", mark_name(mark), class_="panel", x=_LEFT - 8, y=base - 4, text_anchor="end"),
     )
 
 
-def _mark(q: str, ms: float, x: Log, top: float, base: float) -> Markup:
+def _mark(q: str, ms: float, at: float, top: float, base: float, *, labelled: bool) -> Markup:
     """Return a line at a percentile; its number is in the table."""
-    at = x(ms)
     return el(
         "g",
         el("title", f"{q} {milliseconds(ms)}"),
         el("line", class_=f"mark mark-{q}", x1=at, x2=at, y1=top + 10, y2=base),
-        el("text", q, class_="mark-label", x=at, y=base + 11, text_anchor="middle"),
+        el("text", q, class_="mark-label", x=at, y=base + 11, text_anchor="middle") if labelled else None,
     )

@@ -14,7 +14,7 @@ from pellucid.report_page.words import STATES, colour_of, state_name
 
 __all__ = ["in_order", "losses_chart", "tints"]
 
-_TOP, _RATE, _GAP, _LOST, _FOOT = 8, 120, 30, 110, 34
+_TOP, _RATE, _GAP, _LOST, _FOOT = 24, 116, 36, 110, 34
 
 
 def in_order(tally: Tally) -> list[Loss]:
@@ -76,6 +76,7 @@ def _rates(tally: Tally, top: float, bottom: float) -> Markup:
         )
         for v in y.ticks(4)
     ]
+    title = el("text", "frames a second" if tally.timed else "frames", class_="panel", x=LEFT, y=top - 8)
     lines = []
     for values, kind in zip(rates, ("arrived", "restored"), strict=True):
         steps = [
@@ -87,7 +88,7 @@ def _rates(tally: Tally, top: float, bottom: float) -> Markup:
             base = [(steps[-1][0], bottom), (steps[0][0], bottom)]
             lines.append(el("polygon", class_="area-arrived", points=points(steps + base)))
         lines.append(el("polyline", class_=f"line-{kind}", points=points(steps)))
-    return el("g", *ticks, el("line", class_="base", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom), *lines)
+    return el("g", *ticks, el("line", class_="base", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom), *lines, title)
 
 
 def _bars(tally: Tally, losses: list[Loss], top: float, bottom: float) -> Markup:
@@ -103,6 +104,8 @@ def _bars(tally: Tally, losses: list[Loss], top: float, bottom: float) -> Markup
         for v in y.ticks(3)
         if v == round(v)
     ]
+    each_of = f"{width_s:.2g} s" if tally.timed else f"{width_s:,.0f} frames"
+    title = el("text", f"what went wrong, frames in each {each_of}", class_="panel", x=LEFT, y=top - 8)
     bars = []
     wide = max(scale(width_s) - scale(0) - 0.6, 1.2)
     for i in np.flatnonzero(each.sum(0)).tolist():
@@ -122,7 +125,7 @@ def _bars(tally: Tally, losses: list[Loss], top: float, bottom: float) -> Markup
                     )
                 )
                 below += n
-    return el("g", *ticks, el("line", class_="base", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom), *bars)
+    return el("g", *ticks, el("line", class_="base", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom), *bars, title)
 
 
 def _sum(some: list[NDArray[np.generic]], used: int) -> NDArray[np.float64]:

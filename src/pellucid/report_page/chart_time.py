@@ -13,7 +13,7 @@ from pellucid.report_page.words import mark_name
 __all__ = ["LEFT", "RIGHT", "WIDTH", "events_of", "latency_chart", "time_axis", "time_scale"]
 
 WIDTH, LEFT, RIGHT = 960, 96, 944
-_HIGH, _GAP, _TOP, _FOOT = 104, 26, 8, 34
+_HIGH, _GAP, _TOP, _FOOT = 96, 34, 24, 34
 _QS = (0.5, 0.95, 0.99)
 _HOLE = 3
 """A line goes on over so many empty bins."""
@@ -105,7 +105,7 @@ def _panel(tally: Tally, series: Series, mark: str, top: float) -> Markup:
     ticks = [
         join(
             el("line", class_="grid", x1=LEFT, x2=RIGHT, y1=y(v), y2=y(v)),
-            el("text", milliseconds(v), class_="tick", x=LEFT - 8, y=y(v) + 4, text_anchor="end"),
+            el("text", milliseconds(v, tick=True), class_="tick", x=LEFT - 8, y=y(v) + 4, text_anchor="end"),
         )
         for v in y.ticks(4)
     ]
@@ -142,7 +142,7 @@ def _panel(tally: Tally, series: Series, mark: str, top: float) -> Markup:
         *rare,
         *middle,
         *dots,
-        el("text", f"until {mark_name(mark)}", class_="panel", x=LEFT + 6, y=top + 13),
+        el("text", f"until {mark_name(mark)}", class_="panel", x=LEFT, y=top - 8),
         *hover,
     )
 

@@ -86,7 +86,7 @@ def make_page(folder: Path, tell: Callable[[int], None] | None = None) -> str:
 def _header(facts: Facts, tally: Tally) -> Markup:
     kind, state = _STATES[facts.state]
     ended = facts.report.get("ended")
-    began = f"began {facts.contents.about.began}" if facts.contents.about.began else ""
+    began = f"began {_clock(facts.contents.about.began)}" if facts.contents.about.began else ""
     return el(
         "header",
         el("div", "pellucid report", class_="kind"),
@@ -162,3 +162,11 @@ def _notes(facts: Facts) -> Markup | None:
         id="notes",
         aria_labelledby="notes-title",
     )
+
+
+def _clock(iso: str) -> str:
+    """Return a time as people read it; as it is where it is none."""
+    try:
+        return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M:%S %Z}".strip()
+    except ValueError:
+        return iso

@@ -60,15 +60,11 @@ def ways_table(ways: Sequence[Way]) -> Markup:
     for way in ways:
         what = "raw only" if "raw only" in way.name else "restored"
         for piece in way.pieces:
-            some = piece.series
-            percentiles = [milliseconds(some.quantile_ms(q)) if some else "–" for q in _QS]
-            largest = milliseconds(some.max_ms) if some else "–"
+            percentiles = [milliseconds(ms) for ms in piece.percentiles_ms]
             share = piece.mean_ms / way.total_ms if way.total_ms else 0.0
             chip = el("span", class_=f"chip {tint[piece.name]}", aria_hidden="true")
             name = join(chip, piece.name)
-            rows.setdefault(
-                (piece.name, what), [name, what, milliseconds(piece.mean_ms), f"{share:.0%}", *percentiles, largest]
-            )
+            rows.setdefault((piece.name, what), [name, what, milliseconds(piece.mean_ms), f"{share:.0%}", *percentiles])
     heads = ("part of the way", "frames", "mean", "share", "p50", "p95", "p99", "max")
     return table_of("The parts of the bars. A frame's parts add up, and so do their means.", heads, rows.values(), (1,))
 

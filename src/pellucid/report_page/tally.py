@@ -141,7 +141,8 @@ class Tally:
 
     def _coarsen(self) -> None:
         """Leave a few frames in a bin, so that its percentiles mean something."""
-        wanted = min(max(self.frames["received"] // 4, 24), 200)
+        fewest = min((s.processed or s.received for s in self.streams.values()), default=0)
+        wanted = min(max(fewest // 3, 24), 200)
         while self.grid.used > wanted:
             self.grid.halve()
 
