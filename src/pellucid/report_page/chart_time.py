@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pellucid.report_page.axes import Linear, Log, clock, milliseconds
@@ -15,6 +17,8 @@ __all__ = ["LEFT", "RIGHT", "WIDTH", "events_of", "latency_chart", "time_axis", 
 WIDTH, LEFT, RIGHT = 960, 96, 944
 _HIGH, _GAP, _TOP, _FOOT = 96, 34, 24, 34
 _QS = (0.5, 0.95, 0.99)
+_LETTER = 5.4
+"""Width of a letter of a label, about."""
 _HOLE = 3
 """A line goes on over so many empty bins."""
 
@@ -48,16 +52,21 @@ def time_axis(tally: Tally, top: float, bottom: float) -> Markup:
 def events_of(tally: Tally, top: float, bottom: float) -> Markup:
     """Return a line where a part began, or a stream took over."""
     scale = time_scale(tally)
-    return join(
-        *(
+    lines = []
+    free = -math.inf
+    for time_s, text in tally.events:
+        x = scale(time_s)
+        fits = x > free and x + 4 + _LETTER * len(text) < RIGHT
+        free = x + 8 + _LETTER * len(text) if fits else free
+        lines.append(
             el(
                 "g",
                 el("title", f"{text}, {_when(tally, time_s)}"),
-                el("line", class_="event", x1=scale(time_s), x2=scale(time_s), y1=top, y2=bottom),
+                el("line", class_="event", x1=x, x2=x, y1=top, y2=bottom),
+                el("text", text, class_="mark-label", x=x + 4, y=top + 4) if fits else None,
             )
-            for time_s, text in tally.events
         )
-    )
+    return join(*lines)
 
 
 def latency_chart(tally: Tally, some: dict[str, Series], marks: list[str], name: str) -> Markup:

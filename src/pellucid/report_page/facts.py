@@ -109,8 +109,8 @@ def _look_whether_recording(folder: Path) -> None:
         )
     inside = sorted(path.parent.name for path in folder.glob(f"*/{ABOUT}"))
     if inside:
-        more = f", and {len(inside) - 1} more" if len(inside) > 1 else ""
-        raise SinkError(f"{folder} holds recordings and is none. Type: pellucid report {folder / inside[-1]}{more}")
+        last = folder / inside[-1]
+        raise SinkError(f"{folder} is no recording, it holds {len(inside)}. Type for the last: pellucid report {last}")
     if (folder / "frames.jsonl").is_file():
         raise SinkError(
             f"{folder} was made by pellucid process, whose frames have no latency. Give the recording it was made of"

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.errors import PellucidError
+from pellucid.errors import PellucidError, SinkError
 from pellucid.protocols import RAW, RESTORED
 from pellucid.recording.contents import Contents
+from pellucid.recording.image import At
 from pellucid.recording.journal import checksum
 from pellucid.recording.opened import Opened, open_image
 from pellucid.report_page.tally import Tally
+from pellucid.report_page.unfinished import Unfinished
 
 __all__ = ["Pair", "pairs"]
 
@@ -62,6 +64,12 @@ def pairs(contents: Contents, tally: Tally) -> tuple[dict[int, list[Pair]], list
         What is to be said of those that could not be read.
     """
     images = _Images(contents)
+    if not contents.ended:
+        rows = [row for stream in tally.streams.values() for row in (*stream.both.rows, *stream.raw.rows)]
+        try:
+            images.unfinished = Unfinished(contents, _places(contents, rows))
+        except SinkError as error:
+            return {}, [f"no picture {error}"]
     out: dict[int, list[Pair]] = {}
     remarks: list[str] = []
     try:
@@ -77,10 +85,19 @@ def pairs(contents: Contents, tally: Tally) -> tuple[dict[int, list[Pair]], list
     return out, list(dict.fromkeys(remarks))[:5]
 
 
+def _places(contents: Contents, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, At]]:
+    """Yield where all planes of frames are."""
+    for row in rows:
+        for name in contents.images(row).values():
+            for at in contents.places(row, name):
+                yield name, at
+
+
 class _Images:
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
         self._open: dict[str, Opened] = {}
+        self.unfinished: Unfinished | None = None
 
     def some(self, rows: Sequence[dict[str, Any]]) -> tuple[list[Pair], list[str]]:
         """Return up to three frames, and what was wrong with those that were tried in their place."""
@@ -119,14 +136,14 @@ class _Images:
     def _read(self, row: dict[str, Any], plane: str, name: str) -> Picture:
         """Read a plane and compare it with its checksum."""
         plan = self._contents.plans[name]
-        if name not in self._open:
+        if name not in self._open and self.unfinished is None:
             self._open[name] = open_image(self._contents.folder, plan, self._contents.about.file_format)
         total = row["xxh3"][plane]
         sums = [total] if isinstance(total, str) else list(total)
         out: list[Picture] = []
         brightest: Picture | None = None
         for at, told in zip(self._contents.places(row, name), sums, strict=False):
-            pixels = self._open[name].read(at)
+            pixels = self._open[name].read(at) if self.unfinished is None else self.unfinished.read(name, at)
             if f"{checksum(pixels):016x}" != told:
                 raise PellucidError(f"({plane}) is not what arrived: its checksum differs")
             if plan.is_colour:
