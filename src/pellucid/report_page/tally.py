@@ -190,7 +190,7 @@ class Tally:
             self.losses.timed(time_s, state, reason, seq, count, index)
         if row.get("not_recorded"):
             self.losses.timed(time_s, "not_recorded", str(row["not_recorded"]), seq, count, index)
-        if recorded:
+        if recorded and row.get("stream", 0) == index:
             sums = row["xxh3"]
             (stream.both if len(sums) > 1 else stream.raw).offer(row)
         _note_marks(row, time_s, stream, self.grid, processed)
