@@ -238,7 +238,7 @@ def test_pellucid_run_answers_at_its_port_and_says_where(tmp_path, unused_port):
         """
     )
     line = [sys.executable, "-m", "pellucid", "run", str(config), "--metrics-port", str(unused_port)]
-    process = subprocess.Popen([*line, "--seconds", "12"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*line, "--seconds", "90"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         url = f"http://127.0.0.1:{unused_port}/metrics"
         found: dict = {}
@@ -258,11 +258,13 @@ def test_pellucid_run_answers_at_its_port_and_says_where(tmp_path, unused_port):
             check=False,
         )
     finally:
+        process.terminate()
         out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert f"metrics  {url}" in out
+    if sys.platform != "win32":  # where that is no signal, but a kill
+        assert process.returncode == 0, err
+        assert f"metrics  {url}" in out
+        assert json.loads((tmp_path / "rec/report.json").read_text())["frames"]["unaccounted"] == 0
     assert second.returncode == 2
     assert second.stderr.startswith(f"pellucid: --metrics-port {unused_port}: another program uses this port")
     assert len(second.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "two").exists()
-    assert json.loads((tmp_path / "rec/report.json").read_text())["frames"]["unaccounted"] == 0
