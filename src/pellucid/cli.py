@@ -18,7 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
-from pellucid.recording_command import recover, reproduce, verify
+from pellucid.recording_command import recover, report, reproduce, verify
 
 __all__ = ["main"]
 
@@ -35,18 +35,33 @@ Sets = Annotated[
 ]
 
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port", min=0, max=65535, help="Answer Prometheus there while it runs; 0: any that is free."
+    ),
+]
+MetricsHost = Annotated[
+    str,
+    typer.Option("--metrics-host", help="Address for that; 0.0.0.0 lets every computer that reaches this one read it."),
+]
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="The TOML file that says what to run.")],
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     sets: Sets = None,
 ) -> None:
     """Run a config: acquire, restore, record, show."""
     from pellucid.config import Config
 
-    _run_session(Config.load(config, _with_limits(sets, frames, seconds), headless=headless), str(config))
+    checked = Config.load(config, _with_limits(sets, frames, seconds), headless=headless)
+    _run_session(checked, str(config), metrics=(metrics_port, metrics_host))
 
 
 @app.command()
@@ -234,7 +249,7 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
-for _command in (recover, verify, reproduce):
+for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
 EngineKind = Annotated[str, typer.Option(help="openvino, torch, tensorrt, tensorrt-rtx; auto: the best that is here.")]
@@ -426,6 +441,8 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="How long to image.")] = 6.0,
     path: Annotated[str, typer.Option(help="Folder to make for the recording.")] = "pellucid-demo-{time}",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Image out-of-focus beads with a real Micro-Manager core and restore them live."""
     from pellucid.demo import demo_config, demo_picture, demo_sender
@@ -433,7 +450,7 @@ def demo(
 
     config = demo_config(seconds=seconds, path=path, headless=headless)
     with demo_sender(config):
-        _run_session(config, "demo", leave=False)
+        _run_session(config, "demo", leave=False, metrics=(metrics_port, metrics_host))
     folder = config.sinks["recorder"].folder  # type: ignore[attr-defined]
     say(f"recording     {folder}")
     say(f"before/after  {demo_picture(folder)}")
@@ -472,7 +489,9 @@ class _NotBegun(BaseException):
     """Ctrl-C before the first frame; no `Exception`, so that nothing on its way takes it for a fault."""
 
 
-def _run_session(config: Any, name: str, *, leave: bool = True) -> None:
+def _run_session(
+    config: Any, name: str, *, leave: bool = True, metrics: tuple[int | None, str] = (None, "127.0.0.1")
+) -> None:
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
@@ -486,7 +505,7 @@ def _run_session(config: Any, name: str, *, leave: bool = True) -> None:
         session.stop("stopped by Ctrl-C")
 
     live = LiveLine(session.ledger)
-    with _stop_on_interrupt(interrupted):
+    with _stop_on_interrupt(interrupted), _metrics(session, config, name, metrics, say):
         try:
             session.open()
             opened = True
@@ -500,6 +519,23 @@ def _run_session(config: Any, name: str, *, leave: bool = True) -> None:
     recorder = next((s for k, s in config.sinks.items() if k.startswith("recorder")), None)
     if leave and recorder is not None:
         say(f"recording  {recorder.folder}")
+
+
+@contextmanager
+def _metrics(session: Any, config: Any, name: str, at: tuple[int | None, str], say: Any) -> Iterator[None]:
+    """Let Prometheus read a session, from before it opens: a port that is taken is told before a camera is."""
+    port, host = at
+    if port is None:
+        yield
+        return
+    from pellucid._version import version
+    from pellucid.metrics_server import MetricsServer
+    from pellucid.metrics_server.session_metrics import SessionMetrics
+
+    facts = {"version": version, "config": name, "config_sha256": config.sha256}
+    with MetricsServer([SessionMetrics(session, facts)], port, host) as server:
+        say(f"metrics  {server.url}" + (", open to other computers" if server.open_to_others else ""))
+        yield
 
 
 @contextmanager

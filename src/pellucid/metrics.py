@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ class Histogram:
             return math.nan
         at = int(np.searchsorted(np.cumsum(self._counts), q * self.count, side="left"))
         return min(math.exp((at + 0.5) * self._RATIO) * 1e-3, self.max_ns * 1e-6)
+
+    def cumulative(self, bounds_ms: Sequence[float]) -> list[int]:
+        """Return how many durations lie below each bound, within 1% of it, and behind them how many there are."""
+        sums = np.concatenate(([0], np.cumsum(self._counts)))
+        ends = [int(math.log(bound * 1e3) / self._RATIO) for bound in bounds_ms]
+        return [int(sums[min(max(end, 0), self._BINS)]) for end in ends] + [int(sums[-1])]
 
     def summary(self) -> dict[str, Any]:
         """Return ``{p50, p95, p99, max}`` in ms and the count ``n``."""

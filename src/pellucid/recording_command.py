@@ -1,4 +1,4 @@
-"""``pellucid recover``, ``verify`` and ``reproduce``: what is done with a recording after the run."""
+"""``pellucid recover``, ``verify``, ``reproduce`` and ``report``: what is done with a recording after the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from pellucid.errors import PellucidError, SinkError
 
-__all__ = ["recover", "reproduce", "verify"]
+__all__ = ["recover", "report", "reproduce", "verify"]
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a recording.")]
 
@@ -67,6 +67,25 @@ def reproduce(folder: Folder) -> None:
         say(line)
     if found.different:
         raise typer.Exit(1)
+
+
+def report(
+    folder: Folder,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write; left out: report.html there.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write a page about a recording: latency, where the time goes, losses, pictures; also of one that was killed."""
+    from pellucid.report_page import write_report
+    from pellucid.terminal import say
+
+    with _damage(folder), _bar("rows") as tell:
+        path = write_report(folder, to, lambda n: tell(n, n))
+    say(f"report  {path}")
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(path.absolute().as_uri()):
+            say("no browser could be opened: open that file yourself")
 
 
 @contextmanager

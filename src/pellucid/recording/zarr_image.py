@@ -121,15 +121,15 @@ class ZarrImage:
             (self._disk.note_folder if found.is_dir() else self._disk.note_file)(found)
         self._disk.note_folder(self.path)
         self._disk.note_folder(self.path.parent)
-        self._look()
+        self.look()
 
     @property
     def codec(self) -> Codec:
         """What makes bytes of a plane."""
         return self._codec
 
-    def _look(self) -> None:
-        """Take the layout from the arrays' own metadata."""
+    def look(self) -> None:
+        """Take the layout from the arrays' own metadata; change nothing, so that `read` works while others write."""
         told = _json(self._arrays[0] / "zarr.json")
         self._told = [[*_json(array / "zarr.json")["shape"][:-2]] for array in self._arrays]
         grid = told["chunk_grid"]["configuration"]["chunk_shape"]
@@ -352,7 +352,7 @@ class ZarrImage:
         if not all(_is_whole(folder / "zarr.json") for folder in wanted):
             self._make_again()
         try:
-            self._look()
+            self.look()
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise SinkError(f"{self.path} has no readable metadata ({type(error).__name__}: {error})") from None
 

@@ -217,6 +217,15 @@ class Lane:
         """No frame of it is anywhere in the session."""
         return self.ring.idle
 
+    def held(self) -> tuple[int, int]:
+        """Return how many slots somebody works on, and how many there are; for those who watch."""
+        slots = () if self._ring is None else self._ring.slots
+        return sum(slot.holders > 0 for slot in slots), len(slots)
+
+    def queues(self) -> dict[str, int]:
+        """Return how many frames wait at the chain, by the name of the queue; for those who watch."""
+        return {branch.name: branch.waiting for branch in (self._work, self._wait) if branch is not None}
+
     @property
     def stuck(self) -> bool:
         """A stage stands still within a frame."""

@@ -230,6 +230,18 @@ class Session:
         self._ended = self._ended or why
         self._stopped = True
 
+    @property
+    def device(self) -> str:
+        """On which the stages run; after `open`."""
+        return self._device
+
+    def queues(self) -> dict[str, int]:
+        """Return how many frames wait, by the name of the queue; from any thread, for those who watch."""
+        depths = {name: branch.waiting for name, branch in list(self._branches.items())}
+        for lane in list(self.lanes):
+            depths |= lane.queues()
+        return depths
+
     def run(self) -> dict[str, Any]:
         """Run to the end and return the report; the sinks' files are complete then.
 

@@ -492,6 +492,11 @@ class Recorder:
         return self._backlog.busy_since_ns if self._backlog is not None else 0
 
     @property
+    def waiting(self) -> tuple[int, int]:
+        """Planes that wait for the disk, and the bytes of those that were copied out of their slots."""
+        return self._backlog.waiting if self._backlog is not None else (0, 0)
+
+    @property
     def lost(self) -> int:
         """Writes that were taken and could not be done."""
         return self._backlog.lost if self._backlog is not None else 0

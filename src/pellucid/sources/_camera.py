@@ -71,16 +71,16 @@ def kind_of(core: Any) -> str:
 def objective_of(core: Any) -> str:
     """Return the name of the objective in the light path; empty where nothing in the core is called so.
 
-    That is the preset of a configuration group with such a name, or else the label of such a device: Micro-Manager has
+    That is the label of a device that is called so, or else the preset of such a configuration group: Micro-Manager has
     no other word for it.
     """
-    for group in core.get_available_config_groups():
-        if any(word in group.lower() for word in _OBJECTIVES) and (preset := core.get_current_config(group)):
-            return str(preset)
     for device in core.get_loaded_devices():
         named = any(word in device.lower() for word in _OBJECTIVES)
         if named and core.has_property(device, "Label") and (label := core.get_property(device, "Label")):
             return str(label)
+    for group in core.get_available_config_groups():
+        if any(word in group.lower() for word in _OBJECTIVES) and (preset := core.get_current_config(group)):
+            return str(preset)
     return ""
 
 
