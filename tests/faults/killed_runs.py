@@ -75,8 +75,8 @@ def _judge_if_any(folder: Path, written: list[int], sent: int) -> Outcome:
     return judge(folder, {"raw": written, "restored": written}, sent, looks=looks)
 
 
-def unfinished(folder: Path, keys: dict[str, Any], frames: int) -> int:
-    """Leave a recording as a kill leaves it, with so many frames written at least; return how many."""
+def unfinished(folder: Path, keys: dict[str, Any], frames: int) -> list[int]:
+    """Leave a recording as a kill leaves it, with so many frames written at least; return which: threads overtake."""
     told = folder.with_name(f"{folder.name}.told")
     told.unlink(missing_ok=True)
     flags = Flags(told)
@@ -86,7 +86,7 @@ def unfinished(folder: Path, keys: dict[str, Any], frames: int) -> int:
         assert process.is_alive()
     process.kill()
     process.join()
-    return max(i + 1 for i in flags.written)
+    return flags.written
 
 
 # ---------------------------------------------------------------- recovery
@@ -97,7 +97,7 @@ def _recover(folder: Path, said: Path) -> None:
     recover(folder, check_all=True)
 
 
-def kill_recovery(place: Path, whole: Path, written: int, rng: random.Random, times: int = 3) -> Outcome:
+def kill_recovery(place: Path, whole: Path, written: list[int], rng: random.Random, times: int = 3) -> Outcome:
     """Kill recoveries of a copy of `whole` one after the other, then let one end."""
     folder = cleared(place / "again")
     shutil.copytree(whole, folder)
@@ -110,7 +110,7 @@ def kill_recovery(place: Path, whole: Path, written: int, rng: random.Random, ti
         time.sleep(rng.random() * 0.05)
         process.kill()
         process.join()
-    return judge(folder, {"raw": range(written), "restored": range(written)}, written)
+    return judge(folder, {"raw": written, "restored": written}, len(written))
 
 
 # ---------------------------------------------------------------- sessions
