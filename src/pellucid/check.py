@@ -18,6 +18,7 @@ from pellucid.demand import Demand, disk_lines
 from pellucid.errors import ConfigError, PellucidError, SinkError
 from pellucid.memory import Needed, given_limits
 from pellucid.protocols import RAW, Spec, Stage, Stream
+from pellucid.recording.amounts import amount
 from pellucid.runtime.assembly import stack_stream
 from pellucid.runtime.chain import Chain, give_back, pick_device
 from pellucid.runtime.stacks import planes_nbytes
@@ -112,6 +113,13 @@ def check_config(config: Config, shape: str, dtype: str, fps: float | None = Non
         f"{on_device / 1e6:.0f} in stages{' on ' + device if device != 'cpu' else ''}, "
         f"{program / 1e6:.0f} in the program",
     )
+    for name, sink in config.sinks.items():
+        if isinstance(sink, Recorder) and (waiting := sink.most_waiting_bytes(live=config.source.live)):
+            text = f"and up to {amount(waiting)} for frames that wait ({name}.buffer_mb)"
+            rows.add_row("", text)
+            if waiting > free:
+                rows.add_row("", f"[red]only {amount(free)} are free: use a smaller buffer_mb[/red]")
+                fine = False
     if host + on_device > free:
         rows.add_row("", f"[red]only {free / 1e6:.0f} MB are free: use fewer session.slots[/red]")
         fine = False

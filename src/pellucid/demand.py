@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from pellucid.config import Config
 from pellucid.errors import SinkError
 from pellucid.protocols import Spec, Stream
@@ -17,7 +15,6 @@ from pellucid.recording.codec_rate import PHOTONS, CodecRate, measure_codec
 from pellucid.recording.plan import shard_frames
 from pellucid.recording.prediction import Prediction, predict
 from pellucid.recording.rate import RESERVE_BYTES, Rate, measure, nearest
-from pellucid.sinks.recorder import MEMORY_BYTES
 from pellucid.sources._experiment import Experiment
 
 __all__ = ["Demand", "DiskLine", "disk_lines"]
@@ -199,7 +196,7 @@ def disk_lines(sink: Any, demand: Demand, planes: Sequence[Mapping[str, Spec]], 
         lines.append(DiskLine(_of_codec(sink.compression, codec)))
         rate = _compressed(rate, codec)
     then = "the run stops" if sink.when_full == "stop" else "frames are lost"
-    told = demand.predict(rate, _buffer(sink, slot_bytes), then)
+    told = demand.predict(rate, _buffer(sink, slot_bytes, not demand.waits), then)
     less = "" if sink.compression == "none" else ", compressed as measured: yours may be better or worse"
     mood: Literal["fine", "warn", "bad"] = "fine"
     if told.end in ("full", "behind"):
@@ -237,7 +234,7 @@ def _held(sink: Any, demand: Demand) -> DiskLine | None:
     if demand.frames_s is None:
         return None
     needed = demand.frames_s * demand.frame_bytes * sink.before_s
-    memory = _memory(sink)
+    memory = sink.most_waiting_bytes(live=not demand.waits)
     if needed <= memory:
         return None
     told = f"before_s = {sink.before_s:g} needs {amount(needed)} of memory; buffer_mb gives {amount(memory)}"
@@ -253,13 +250,6 @@ def _told(folder: Path, rate: Rate) -> str:
     )
 
 
-def _memory(sink: Any) -> int:
-    """Return how much memory frames may wait in, beside the slots."""
-    if sink.buffer_mb is not None:
-        return int(float(sink.buffer_mb) * 1e6)
-    return min(MEMORY_BYTES, int(psutil.virtual_memory().available) // 4)
-
-
-def _buffer(sink: Any, slot_bytes: int) -> int:
+def _buffer(sink: Any, slot_bytes: int, live: bool) -> int:
     """Return how much may wait for the disk: half of the slots, memory beside them, the spill file."""
-    return slot_bytes // 2 + _memory(sink) + (int(sink.spill_gb * 1e9) if sink.spill else 0)
+    return slot_bytes // 2 + int(sink.most_waiting_bytes(live=live)) + (int(sink.spill_gb * 1e9) if sink.spill else 0)

@@ -118,6 +118,7 @@ def test_three_lines_record_an_experiment_with_its_axes(mmc, got, hardware, tmp_
     assert [c["exposure_ms"] for c in tree["pellucid"]["channels"]] == [2.0, 3.0]
     assert (tree["pellucid"]["bit_depth"], tree["pellucid"]["pixel_um"], tree["pellucid"]["z_um"]) == (16, 1.0, 0.5)
     assert tree["pellucid"]["details"]["device"] == "DemoCamera DCam"
+    assert tree["pellucid"]["details"]["objective"] == "Nikon 10X S Fluor"
 
 
 def test_a_hardware_sequence_keeps_the_cameras_numbers_and_times(mmc, got, tmp_path):

@@ -8,7 +8,9 @@ once stays failed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import sys
@@ -43,11 +45,16 @@ class Disk:
         self._named: set[Path] = set()
         self._failed: OSError | None = None
         self.written_bytes = 0
+        self.root: Path | None = None
+        """A folder that is never made again, once it is gone."""
 
     # ---------------------------------------------------------------- names
 
     def make_folder(self, path: Path) -> None:
         """Make a folder and those above it that are missing; one that is there is none's mistake."""
+        if self.root is not None and self.root in path.parents and not self.root.is_dir():
+            # Made anew it would hold the rest of a recording whose beginning is gone.
+            raise FileNotFoundError(errno.ENOENT, "the folder of the recording is gone", str(self.root))
         missing = []
         while not path.is_dir():
             missing.append(path)
@@ -120,8 +127,11 @@ class Disk:
         try:
             self._write_all(handle, [data], 0)
             self._sync_once(handle)
-        finally:
+        except BaseException:
             self._close(handle)
+            self._abandon(beside)
+            raise
+        self._close(handle)
         self._rename(beside, path)
         with self._lock:
             self._named.add(path)
@@ -298,7 +308,7 @@ class Growing:
         self._handle: int | None = handle
 
     def append(self, parts: Sequence[Buffer]) -> int:
-        """Write `parts` one after the other; return where they begin. What was written in part is written over.
+        """Write `parts` one after the other; return where they begin. What was written in part is taken back.
 
         Raises
         ------
@@ -306,12 +316,22 @@ class Growing:
         """
         assert self._handle is not None
         at = self.length
-        count = self._disk._write_all(self._handle, parts, at)
+        try:
+            count = self._disk._write_all(self._handle, parts, at)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.cut()
+            raise
         if count >= _LARGE:
             self._disk._hurry(self._handle, at, count)
         self.length = at + count
         self._disk.note_file(self.path)
         return at
+
+    def cut(self) -> None:
+        """Have the file end where what was written as a whole ends; raises OSError."""
+        assert self._handle is not None
+        self._disk._truncate(self._handle, self.length)
 
     def patch(self, at: int, data: bytes) -> None:
         """Write over what is there, such as a pointer in a header."""

@@ -204,7 +204,10 @@ class ZarrImage:
     def _end(self, key: str) -> None:
         """Write the index of a shard; it gets its name when that is on the disk."""
         shard = self._shards.pop(key)
-        self._opened_for_index(key, shard).append([shard.index()])
+        file = self._opened_for_index(key, shard)
+        file.append([shard.index()])
+        file.cut()  # a plane that was torn may reach further, and readers look for the index at the end
+        file.close()
         shard.close()
         if not shard.full:
             self._ended[key] = shard

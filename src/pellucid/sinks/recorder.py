@@ -252,6 +252,7 @@ class Recorder:
     def _open(self, streams: Sequence[Stream], planes: Sequence[Mapping[str, Spec]], run: Mapping[str, Any]) -> None:
         folder = self.folder = self._make_folder()
         self._made = True
+        self.disk.root = folder
         self._lock = lock_recording(folder)
         tell = run.get("tell", _nothing)
         self._tell = lambda text: tell(f"recorder: {text}")
@@ -304,18 +305,23 @@ class Recorder:
             self._takes = Takes(folder, self._parts, self._backlog, self.before_s, self._take, self._taking, self._tell)
         self._tell_state()
 
+    def most_waiting_bytes(self, *, live: bool) -> int:
+        """Return how much memory frames may wait in, beside the slots; `live` says that the source does not wait."""
+        if self.buffer_mb is not None:
+            return int(self.buffer_mb * 1e6)
+        if self.start == "now" and not live and self.when_full in (None, "wait"):
+            return 0  # a source that waits gains nothing by copies
+        return int(min(MEMORY_BYTES, psutil.virtual_memory().available // 4))
+
     @property
     def writers(self) -> int:
         """Threads that write."""
         return self.threads or (1 if self.compression == "none" else min(4, os.cpu_count() or 1))
 
     def _make_backlog(self, run: Mapping[str, Any]) -> Backlog:
-        when_full = self.when_full or ("drop" if run.get("live") else "wait")
-        limit = min(MEMORY_BYTES, psutil.virtual_memory().available // 4)
-        if self.buffer_mb is not None:
-            limit = int(self.buffer_mb * 1e6)
-        elif when_full == "wait" and self.start == "now" and not run.get("live"):
-            limit = 0  # a source that waits gains nothing by copies
+        live = bool(run.get("live"))
+        limit = self.most_waiting_bytes(live=live)
+        when_full = self.when_full or ("drop" if live else "wait")
         spill = self._make_spill if self.spill else None
         return Backlog(run.get("release", _nothing), self.writers, limit, spill, when_full, self._tell)
 
@@ -647,7 +653,7 @@ class Recorder:
         }
 
 
-_FEWEST_BYTES = 16 << 20
+_FEWEST_BYTES = 4 << 20
 """Free on a disk, below which a run is not begun: rows and the report need room as well."""
 _STANDS_STILL_NS = 30_000_000_000
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pellucid.errors import SourceError
 from pellucid.protocols import Spec, Stream
-from pellucid.sources._camera import Planar, kind_of, spec_of
+from pellucid.sources._camera import Planar, kind_of, objective_of, spec_of
 from pellucid.wire.bridge import LARGEST
 from pellucid.wire.bridge_message import Garbage, Refused
 from pellucid.wire.bridge_object import RemoteObject
@@ -117,6 +117,7 @@ def ask_camera(core: RemoteObject, *, floats: bool) -> Camera:
         height, width = int(core.get_image_height()), int(core.get_image_width())
         binning = core.get_property(device, "Binning") if core.has_property(device, "Binning") else ""
         group = core.get_property_from_cache("Core", "ChannelGroup")
+        objective = objective_of(core)
         return Camera(
             device=device,
             names=tuple(names),
@@ -130,6 +131,7 @@ def ask_camera(core: RemoteObject, *, floats: bool) -> Camera:
                 "device": f"{core.get_device_library(device)} {core.get_device_name(device)}",
                 "binning": str(binning),
                 "roi": _roi_or_all(core, width, height),
+                **({"objective": objective} if objective else {}),
             },
         )
     except (TypeError, ValueError, OverflowError, AttributeError) as error:

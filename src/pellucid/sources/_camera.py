@@ -21,9 +21,11 @@ __all__ = [
     "by_tags",
     "cameras_of",
     "changed",
+    "is_objective",
     "kind_of",
     "look",
     "look_of",
+    "objective_of",
     "spec_of",
     "times_binned",
 ]
@@ -33,8 +35,6 @@ _KINDS = {(1, 1): "GRAY8", (1, 2): "GRAY16", (1, 4): "GRAY32", (4, 4): "RGB32", 
 TAGS = ("Height", "Width", "PixelType", "ROI-X-start", "ROI-Y-start", "Binning")
 """What a frame of a sequence says of its shape, type and place."""
 _DTYPES = {"GRAY8": "uint8", "GRAY16": "uint16", "GRAY32": "uint32", "RGB32": "uint8"}
-
-
 _OBJECTIVES = ("objective", "nosepiece", "revolver")
 
 
@@ -68,18 +68,22 @@ def kind_of(core: Any) -> str:
     return _KINDS.get((core.get_number_of_components(), core.get_bytes_per_pixel()), "")
 
 
+def is_objective(name: str) -> bool:
+    """Tell whether a device or a configuration group is called as one that holds the objectives."""
+    return any(word in name.lower() for word in _OBJECTIVES)
+
+
 def objective_of(core: Any) -> str:
     """Return the name of the objective in the light path; empty where nothing in the core is called so.
 
     That is the label of a device that is called so, or else the preset of such a configuration group: Micro-Manager has
     no other word for it.
     """
-    for device in core.get_loaded_devices():
-        named = any(word in device.lower() for word in _OBJECTIVES)
-        if named and core.has_property(device, "Label") and (label := core.get_property(device, "Label")):
+    for device in filter(is_objective, core.get_loaded_devices()):
+        if core.has_property(device, "Label") and (label := core.get_property(device, "Label")):
             return str(label)
     for group in core.get_available_config_groups():
-        if any(word in group.lower() for word in _OBJECTIVES) and (preset := core.get_current_config(group)):
+        if is_objective(group) and (preset := core.get_current_config(group)):
             return str(preset)
     return ""
 

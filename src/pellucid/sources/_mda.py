@@ -26,6 +26,7 @@ import numpy as np
 
 from pellucid.errors import SourceError
 from pellucid.protocols import COLOURS, Spec, Stream
+from pellucid.sources._camera import is_objective
 from pellucid.sources._positions import Positions, numbered
 
 __all__ = ["CHANNEL", "Camera", "Plan", "State", "axes_of", "camera_of", "cameras_in", "channel_of", "spec_of"]
@@ -278,10 +279,15 @@ def cameras_in(summary: Mapping[str, Any]) -> list[Camera]:
         ]
         labels = physical or [f"{selected} {i + 1}" for i in range(channels)]
     system = summary.get("system_info") or {}
-    return [_camera(label, infos.get(label, info), devices.get(label, {}), system) for label in labels]
+    labelled = {label: str(_properties(device).get("Label") or "") for label, device in devices.items()}
+    objective = next((label for name, label in labelled.items() if label and is_objective(name)), "")
+    more = {"objective": objective} if objective else {}
+    return [_camera(label, infos.get(label, info), devices.get(label, {}), system, more) for label in labels]
 
 
-def _camera(name: str, info: Mapping[str, Any], device: Mapping[str, Any], system: Mapping[str, Any]) -> Camera:
+def _camera(
+    name: str, info: Mapping[str, Any], device: Mapping[str, Any], system: Mapping[str, Any], more: Mapping[str, str]
+) -> Camera:
     properties = _properties(device)
     details = {
         "core": str(system.get("mmcore_version", "")),
@@ -289,6 +295,7 @@ def _camera(name: str, info: Mapping[str, Any], device: Mapping[str, Any], syste
         "device": f"{device.get('library', '')} {device.get('name', '')}".strip(),
         "binning": str(properties.get("Binning") or ""),
         "roi": [int(n) for n in info.get("roi") or (0, 0, info["width"], info["height"])],
+        **more,
     }
     bits = re.fullmatch(r"(?:Mono|RGB)(\d+)", str(info.get("pixel_format", "")))
     try:
