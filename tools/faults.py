@@ -106,7 +106,7 @@ def _cuts(place: Path, keys: dict[str, Any], kind: str, rng: random.Random) -> l
     """Record, commit now and then, cut the power now and then; what each cut left is judged at once."""
     folder = place / "rec"
     shutil.rmtree(folder, ignore_errors=True)
-    run = Run(folder, disk := PoweredDisk(folder), commit_every_s=3600, **keys)
+    run = Run(folder, disk := PoweredDisk(folder), **(keys | {"commit_every_s": 3600}))  # committed here only
     owed, out = 0, []
     try:
         for _ in range(10):
