@@ -15,6 +15,7 @@ from pellucid.errors import MissingExtra, SinkError
 from pellucid.ledger import Ledger
 from pellucid.protocols import Sink, Slot, Spec, Stream
 from pellucid.sinks import _window_pictures as pictures
+from pellucid.sinks import window as window_module
 from pellucid.sinks.window import Window
 
 PLANES = [{"raw": Spec((8, 8), "uint16")}]
@@ -46,6 +47,31 @@ def test_without_a_screen_it_says_what_to_type(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SinkError, match="--headless"):
         open_(Window())
+
+
+@pytest.mark.parametrize(
+    ("version", "python", "said"),
+    [("6.12.0", (3, 11), "6.12.0 aborts"), ("7.0.1", (3, 10), "7.0.1 aborts"), ("6.11.3", (3, 11), None),
+     ("6.9.0", (3, 10), None), ("6.12.0", (3, 12), None), ("main", (3, 11), None)],
+)  # fmt: skip
+def test_a_pyside_that_aborts_is_refused_in_a_line(version, python, said, monkeypatch):
+    pytest.importorskip("vispy", reason='needs vispy: pip install "pellucid[window]"')
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(window_module.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(window_module.sys, "version_info", python)
+    why = Window.why_not()
+    assert why is None if said is None else said in why
+
+
+def test_the_pyside_that_is_installed_keeps_its_references():
+    pytest.importorskip("PySide6", reason='needs PySide6: pip install "pellucid[window]"')
+    program = (
+        "import sys; from PySide6.QtCore import QObject; one = QObject(); before = sys.getrefcount(None)\n"
+        "for _ in range(2000): one.setObjectName('x')\n"
+        "print(before - sys.getrefcount(None))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert int(out.stdout) < 1000
 
 
 def test_without_vispy_it_names_the_extra(monkeypatch):

@@ -7,6 +7,7 @@ begin or change during the run are told to it between two frames.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -108,6 +109,8 @@ class Window:
         for module, extra in cls.needs.items():
             if importlib.util.find_spec(module) is None:
                 return f'the package {module} is not installed. Type: pip install "pellucid[{extra}]"'
+        if (why := _forgets()) is not None:
+            return why
         screens = ("DISPLAY", "WAYLAND_DISPLAY")
         offscreen = os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "vnc")
         if sys.platform.startswith("linux") and not offscreen and not any(os.environ.get(name) for name in screens):
@@ -218,6 +221,22 @@ class Window:
         process, self._process = self._process, None
         if process is not None:
             process.end(SAVE_S if hears else CLOSE_S)
+
+
+def _forgets() -> str | None:
+    """Return what is wrong with a PySide6 that drops references to None, which lives for ever since Python 3.12."""
+    if sys.version_info >= (3, 12):
+        return None
+    try:
+        version = importlib.metadata.version("PySide6_Essentials")
+        major, minor = (int(part) for part in version.split(".")[:2])
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # built by somebody, who will know
+        return None
+    if (major, minor) < (6, 12):
+        return None
+    python = ".".join(str(part) for part in sys.version_info[:2])
+    what = f"PySide6 {version} aborts a window within minutes under Python {python}"
+    return f'{what}. Type: pip install "PySide6-Essentials<6.12", or use Python 3.12'
 
 
 def _may_come(run: Mapping[str, Any]) -> list[str]:
