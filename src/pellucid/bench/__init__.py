@@ -26,6 +26,8 @@ MEASURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "deconvolution": ("deconvolution", "measure_deconvolution", ()),
     "restore": ("restore", "measure_engines", ()),
     "recording": ("recording", "measure_recording", ()),
+    "display": ("display", "measure_display", ()),
+    "screen": ("display", "measure_screen", (512, 2048)),
 }
 """Module and function of each, and the sides of the frames for which it is called."""
 

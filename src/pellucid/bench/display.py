@@ -1,0 +1,150 @@
+"""What windows cost a run that records: nothing of its frames, and how much of its latency.
+
+The same session again and again, in turns: without a window, with one, with two, with one that stands still, as under
+a debugger or a dialog of the window system. Its camera gives frames at a fixed rate from memory, there is no chain, and
+every frame is recorded. Where the screen is drawn without a GPU the windows take the processor's time, which is what
+the last column of the table shows: how many frames a second came to the screen.
+
+Then the way from the camera to the screen, with a deconvolution on it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pellucid.bench.saturated import Flood
+from pellucid.config import Config
+from pellucid.errors import MissingExtra
+from pellucid.runtime.session import Session, Settings
+from pellucid.sinks.recorder import Recorder
+from pellucid.sinks.window import Window
+
+__all__ = ["measure_display", "measure_screen"]
+
+_SLOTS = 32
+_CASES: Mapping[str, tuple[int, bool]] = {
+    "no window": (0, False),
+    "a window": (1, False),
+    "two windows": (2, False),
+    "a window that stands still": (1, True),
+}
+_DECONVOLVE = """
+[[stages]]
+kind = "deconvolve"
+method = "wiener-butterworth"
+iterations = 2
+psf = { kind = "gaussian", fwhm_px = 3.0 }
+background = 100
+"""
+
+
+def measure_display(quick: bool) -> list[dict[str, Any]]:
+    """Record 2048x2048 uint16 at 100 frames/s beside windows; medians of runs that take turns.
+
+    Raises
+    ------
+    MissingExtra
+        Where there can be no window.
+    """
+    _look_for_screen()
+    rounds, seconds = (3, 4.0) if quick else (7, 8.0)
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in _CASES}
+    for _ in range(rounds):
+        for name, (windows, stopped) in _CASES.items():
+            taken[name].append(_record(2048, 100.0, seconds, windows, stopped=stopped))
+    rows = []
+    for name, runs in taken.items():
+        row: dict[str, Any] = {"windows": name}
+        row |= {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        rows.append(row)
+    for row in rows:
+        row["recorded p99, times without"] = row["recorded p99, ms"] / rows[0]["recorded p99, ms"]
+    return rows
+
+
+def measure_screen(side: int, quick: bool) -> dict[str, Any]:
+    """Time the way from the camera's stamp to the screen, with two iterations of Wiener-Butterworth on it.
+
+    The camera gives 100 frames/s and waits for nobody; nothing is recorded.
+    """
+    _look_for_screen()
+    runs = [_screen(side, 100.0, 4.0 if quick else 10.0) for _ in range(3 if quick else 5)]
+    return {"frame": f"{side}x{side}"} | {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def _look_for_screen() -> None:
+    if (why := Window.why_not()) is not None:
+        raise MissingExtra(why)
+
+
+def _record(side: int, fps: float, seconds: float, windows: int, *, stopped: bool) -> dict[str, float]:
+    folder = Path(tempfile.mkdtemp(prefix="pellucid-bench-", dir="."))
+    try:
+        sinks: dict[str, Any] = {"recorder": Recorder(path=str(folder / "rec"), when_full="drop")}
+        sinks |= {f"window {i}": Window() for i in range(windows)}
+        source, session = _run(sinks, {}, side, fps, seconds, stopped=stopped)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report = session.report
+    assert report is not None
+    frames, latency = report["frames"], report["latency_ms"]
+    lost = sum(frames["dropped"].values()) + sum(frames["lost"].values()) + sum(frames["not_recorded"].values())
+    return {
+        "frames": frames["produced"],
+        "not on the disk": float(lost),
+        "unaccounted": float(frames["unaccounted"]),
+        "loop p99, ms": float(np.percentile(source.loop_ns, 99)) * 1e-6,
+        "recorded p50, ms": latency["disk_raw"]["p50"],
+        "recorded p99, ms": latency["disk_raw"]["p99"],
+        "to the screen, frames/s": frames["displayed"] / seconds,
+    }
+
+
+def _screen(side: int, fps: float, seconds: float) -> dict[str, float]:
+    text = f'[source]\nkind = "simulated"\n{_DECONVOLVE}'
+    make = Config.parse(text).make_stages
+    _, session = _run({"window": Window(max_fps=1000)}, make, side, fps, seconds, stopped=False)
+    report = session.report
+    assert report is not None
+    told, latency = report["frames"], report["latency_ms"]
+    return {
+        "restored": told["processed"] / told["received"],
+        "restored p50, ms": latency["deconvolve"]["p50"],
+        "restored p99, ms": latency["deconvolve"]["p99"],
+        "drawn p50, ms": latency["display"]["p50"],
+        "drawn p99, ms": latency["display"]["p99"],
+        "to the screen, frames/s": told["displayed"] / seconds,
+    }
+
+
+def _run(
+    sinks: Mapping[str, Any], stages: Any, side: int, fps: float, seconds: float, *, stopped: bool
+) -> tuple[Flood, Session]:
+    source = Flood(side, fps)
+    settings = Settings(device="cpu", slots=_SLOTS, seconds=seconds)
+    make = stages if callable(stages) else lambda _stream: {}
+    session = Session(source, make, sinks, settings, {"config": ""}, tell=lambda _: None)
+    session.open()
+    processes = [p for p in psutil.Process().children(recursive=True) if "pellucid.viewer" in " ".join(p.cmdline())]
+    still = threading.Timer(0.5, lambda: [process.suspend() for process in processes])
+    try:
+        if stopped:
+            still.start()
+        session.run()
+    finally:
+        still.cancel()
+        if stopped:
+            still.join()
+            for process in processes:
+                process.resume()
+        session.close()
+    return source, session
