@@ -77,6 +77,14 @@ class Door:
             raise WireError(f"{endpoint} {why}. Choose another port, for example tcp://127.0.0.1:*") from None
         self.endpoint = cast(bytes, socket.last_endpoint).rstrip(b"\0").decode()
 
+    @property
+    def wakes(self) -> int:
+        """Descriptor that becomes readable when something may have come, for another loop to wait for beside its own.
+
+        Once a time: it stays silent until all has been received, and whatever is sent may use it up.
+        """
+        return cast(int, self._socket.fd)
+
     def wait(self, timeout_ns: int) -> None:
         """Wait until there is a message, at most so long."""
         self._poller.poll(timeout_ns // 1_000_000 + 1)

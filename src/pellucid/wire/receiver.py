@@ -90,6 +90,11 @@ class Receiver(Reception):
             seq = self._run.numbering.to_sender(seq)
         self._grants.append((feed, index, message.GRANT_BODY.pack(feed, index, seq, stamp_ns)))
 
+    @property
+    def wakes(self) -> int:
+        """See `Door`: an event loop that has this and a timer hears of frames at once."""
+        return self._door.wakes
+
     def receive(self, timeout_s: float) -> Arrival | None:
         """Return the next frame, or None when the time is over or no frame can come. Hot."""
         door, now = self._door, now_ns()
