@@ -10,6 +10,7 @@ Then the way from the camera to the screen, with a deconvolution on it.
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import tempfile
@@ -120,8 +121,8 @@ def _screen(side: int, fps: float, seconds: float) -> dict[str, float]:
         "restored": told["processed"] / told["received"],
         "restored p50, ms": latency["deconvolve"]["p50"],
         "restored p99, ms": latency["deconvolve"]["p99"],
-        "drawn p50, ms": latency["display"]["p50"],
-        "drawn p99, ms": latency["display"]["p99"],
+        "drawn p50, ms": latency["display"].get("p50", math.nan),
+        "drawn p99, ms": latency["display"].get("p99", math.nan),
         "to the screen, frames/s": told["displayed"] / seconds,
     }
 

@@ -37,12 +37,11 @@ STAY_MS = 3000
 def yield_to_the_camera() -> None:
     """Let the session go first where both want a processor: a picture less is shown, and no frame is late.
 
-    Without a GPU the screen is drawn by the processor (Mesa's llvmpipe), with a thread for each core of it.
+    Called with the first picture on the screen: until then it is the user who waits.
     """
     below = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5
     with contextlib.suppress(psutil.Error, OSError):
         psutil.Process().nice(below)
-    os.environ.setdefault("LP_NUM_THREADS", str(max((os.cpu_count() or 1) // 2, 1)))
 
 
 def main() -> int:
@@ -50,7 +49,8 @@ def main() -> int:
     told = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this window in its turn
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    yield_to_the_camera()
+    # Without a GPU the screen is drawn by the processor (Mesa's llvmpipe), which takes all of its cores for that.
+    os.environ.setdefault("LP_NUM_THREADS", str(max((os.cpu_count() or 1) // 2, 1)))
     app = QApplication(sys.argv[:1])
     receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]), turns=True)
     print(receiver.endpoint, flush=True)
@@ -59,8 +59,17 @@ def main() -> int:
         receiver.close()
         return 1
     newest = Newest(receiver, hello, lambda places: window.put(places, newest.streams, newest.planes))
+    polite = False
+
+    def drawn(at_ns: int) -> None:
+        nonlocal polite
+        newest.drawn(at_ns)
+        if not polite:
+            polite = True
+            yield_to_the_camera()
+
     look = Look(title=told["title"], size=tuple(told["size"]), contrast=told["contrast"])
-    window = ViewerWindow(newest.streams, newest.planes, look, newest.drawn, app.quit, Asking(str(told["session"])))
+    window = ViewerWindow(newest.streams, newest.planes, look, drawn, app.quit, Asking(str(told["session"])))
     window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)
     if told["screenshot"]:
         window.screenshot = Path(told["screenshot"])
