@@ -27,6 +27,18 @@ def unused_port() -> int:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def windows_of_tests_remember_nothing():
+    """What the user likes, and what another test has chosen, must not decide what a test sees."""
+    before = os.environ.get("PELLUCID_SETTINGS")
+    os.environ["PELLUCID_SETTINGS"] = "off"
+    yield
+    if before is None:
+        del os.environ["PELLUCID_SETTINGS"]
+    else:
+        os.environ["PELLUCID_SETTINGS"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
 def sessions_of_tests_are_their_own(tmp_path_factory):
     """Keep them out of the list of the user's running sessions."""
     before = os.environ.get("PELLUCID_RUNTIME")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pellucid.errors import WireError
 from pellucid.ledger import Ledger
-from pellucid.metrics import now_ns
+from pellucid.metrics import Rate, now_ns
 from pellucid.protocols import FrameInfo, Slot
 from pellucid.sinks._window_note import WHY, Told, told_of, write_note
 from pellucid.sinks._window_pictures import Pictures
@@ -16,6 +16,7 @@ from pellucid.wire.sender import Sender
 
 __all__ = ["WindowLink"]
 
+RATE_NS = 1_000_000_000
 COUNT_NS = 250_000_000
 """Between two looks at what did not arrive, and at what is recorded."""
 REMEMBER = 64
@@ -58,6 +59,9 @@ class WindowLink:
         self._to_tell: Told = {}
         self._told: Told = {}
         self._looked_ns = 0
+        self._rate, self._rated_ns = (Rate(), Rate()), now_ns()
+        self._told_rates: list[float] = []
+        self._restores = any(one.computed for one in pictures)
 
     def open(self, timeout_s: float) -> None:
         """Shake hands; raises `WireError` where nobody answers."""
@@ -136,7 +140,7 @@ class WindowLink:
         now = now_ns()
         if now - self._looked_ns > COUNT_NS:
             self._looked_ns = now
-            before, self._to_tell = self._to_tell, told_of(self._ledger)
+            before, self._to_tell = self._to_tell, told_of(self._ledger) | self._rates(now)
             if before == self._told and self._shown:
                 return  # frames come: the next one brings it, and needs the room
         if self._to_tell == self._told or not sender.connected:
@@ -151,6 +155,16 @@ class WindowLink:
         self._next += 1
         if sender.commit(free):
             self._told = self._to_tell
+
+    def _rates(self, now: int) -> Told:
+        """Return what comes from the camera and what is restored, a second, as it was within the last one."""
+        if now - self._rated_ns > RATE_NS:
+            self._rated_ns = now
+            counts = (self._ledger.received, self._ledger.processed if self._restores else 0)
+            for rate, count in zip(self._rate, counts, strict=True):
+                rate.count = count
+            self._told_rates = [round(rate.per_s(), 1) for rate in self._rate]
+        return {"rates": self._told_rates} if self._told_rates else {}
 
     def _take_times(self, sender: Sender) -> None:
         """Mark the frames that have been drawn."""
@@ -174,7 +188,7 @@ class WindowLink:
         with self._lock:
             sender, self._sender = self._sender, None
             if sender is not None and sender.connected:
-                self._to_tell = told_of(self._ledger)
+                self._to_tell = told_of(self._ledger) | self._rates(now_ns())
                 self._looked_ns = now_ns()
                 self._tell_run(sender)
         self._shown.clear()

@@ -22,7 +22,8 @@ Losses = dict[str, dict[str, dict[str, int]]]
 """``dropped`` or ``lost`` -> camera -> place -> frames."""
 
 Told = dict[str, Any]
-"""What the window was told of the run beside its frames: ``losses`` and ``recording``, as far as there are any."""
+"""What the window was told of the run beside its frames: ``losses``, ``recording`` and ``rates``, as far as there are
+any."""
 
 
 def told_of(ledger: Ledger) -> Told:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pellucid.protocols import FrameInfo, Slot, Spec, Stream
+from pellucid.protocols import RAW, FrameInfo, Slot, Spec, Stream
 from pellucid.sinks._window_note import WHY, WHY_SPEC
 from pellucid.wire.berths import Berths
 from pellucid.wire.sender import Feed
@@ -37,6 +37,8 @@ class Pictures:
     ----------
     feed : Feed
         As the wire is told.
+    computed : bool
+        Is there anything else than the raw plane?
     ring : Berths or None
         The window's slots for it; None as long as the window does not know of it, and after another stream took
         its place.
@@ -50,6 +52,7 @@ class Pictures:
             {name: _flat(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
         )
         self.ring: Berths | None = None
+        self.computed = any(name != RAW for name in shown)
         self._names = {axis: names for axis, names in stream.names.items() if axis != "c"}
         self._period_ns = period_ns
         # The brightest of a stack goes through memory of its own, a plane through none.

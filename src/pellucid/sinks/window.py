@@ -49,7 +49,12 @@ class Window:
     title
         Over the panes; empty for the names of camera and channel.
     size
-        Width and height in pixels.
+        Width and height in pixels; left out, as it was when it was closed last, and 1280x740 at first.
+    arrangement
+        Of raw and restored: ``"side"`` by side, ``"split"`` with a line that can be moved, ``"blink"``, ``"raw"`` or
+        ``"restored"`` alone. Left out, as it was last.
+    overlay
+        Lay channels over each other in colours, where they have the same size. Left out, as it was last.
     contrast
         ``"auto"`` (slow percentiles), ``[low, high]``, or a table of planes.
     max_fps
@@ -69,7 +74,9 @@ class Window:
     """
 
     title: str = ""
-    size: tuple[Annotated[int, Field(ge=320, le=16384)], Annotated[int, Field(ge=240, le=16384)]] = (1280, 740)
+    size: tuple[Annotated[int, Field(ge=320, le=16384)], Annotated[int, Field(ge=240, le=16384)]] | None = None
+    arrangement: Literal["side", "split", "blink", "raw", "restored"] | None = None
+    overlay: bool | None = None
     contrast: Literal["auto"] | Limits | dict[str, Literal["auto"] | Limits] = "auto"
     max_fps: Annotated[float, Field(gt=0, le=1000)] = 60.0
     stack: Literal["max", "middle"] = "max"
@@ -150,6 +157,9 @@ class Window:
             "title": self.title,
             "size": self.size,
             "contrast": self.contrast,
+            "arrangement": self.arrangement,
+            "overlay": self.overlay,
+            "chain": _chain(run),
             "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
             "session": os.getpid(),
             "planes": list(dict.fromkeys([*(name for feed in feeds for name in feed.planes), *_may_come(run)])),
@@ -237,6 +247,19 @@ def _forgets() -> str | None:
     python = ".".join(str(part) for part in sys.version_info[:2])
     what = f"PySide6 {version} aborts a window within minutes under Python {python}"
     return f'{what}. Type: pip install "PySide6-Essentials<6.12", or use Python 3.12'
+
+
+def _chain(run: Mapping[str, Any]) -> str:
+    """Return what the stages compute with, in words."""
+    texts: list[str] = []
+    for stages in run.get("stages", list)():
+        for stage in stages:
+            made, model = stage.get("engine"), stage.get("model")
+            if made and model:
+                texts.append(f"{model['name']}: {made['library']}, {made['precision']}")
+            else:
+                texts.append(f"{stage['stage']}: {stage.get('method', '')} {stage['device']}".replace(":  ", ": "))
+    return "   ".join(dict.fromkeys(texts))
 
 
 def _may_come(run: Mapping[str, Any]) -> list[str]:

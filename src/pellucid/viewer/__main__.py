@@ -68,7 +68,14 @@ def main() -> int:
             polite = True
             yield_to_the_camera()
 
-    look = Look(title=told["title"], size=tuple(told["size"]), contrast=told["contrast"])
+    look = Look(
+        told["title"],
+        tuple(told["size"]) if told["size"] else None,
+        told["contrast"],
+        told["arrangement"],
+        told["overlay"],
+        told["chain"],
+    )
     window = ViewerWindow(newest.streams, newest.planes, look, drawn, app.quit, Asking(str(told["session"])))
     window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)
     if told["screenshot"]:

@@ -21,6 +21,8 @@ class Bars:
     ----------
     on_record
         See `pellucid.viewer.recording.RecordingBar`.
+    tools
+        Beside it.
 
     Attributes
     ----------
@@ -30,11 +32,11 @@ class Bars:
         What did not arrive; not there as long as nothing is missing.
     """
 
-    def __init__(self, on_record: Callable[[str], None]) -> None:
+    def __init__(self, on_record: Callable[[str], None], tools: QWidget | None = None) -> None:
         self.recording = RecordingBar(on_record)
         self._title = _label("", "title")
         self._state = _label("", "state")
-        self._rate, self._frame, self._latency = _label(""), _label(""), _label("")
+        self._rate, self._frame, self._latency, self._time = _label(""), _label(""), _label(""), _label("")
         self._zoom, self._pixel = _label("", "muted"), _label("", "muted")
         for label, width in ((self._frame, 120), (self._rate, 110)):
             label.setMinimumWidth(width)  # figures that change in length must not push their neighbours about
@@ -44,8 +46,11 @@ class Bars:
         self.losses.setMinimumWidth(1)
         self.losses.setIndent(0)
         self.losses.hide()
-        self.header = _bar("header", 40, [self._title, None, self.recording, self._state])
-        self.footer = _bar("footer", 30, [self._frame, self._rate, self._latency, None, self._pixel, self._zoom, hint])
+        self._chain = _label("", "muted")
+        parts = [self._title, self._chain, None, *([tools] if tools else []), self.recording, self._state]
+        self.header = _bar("header", 40, parts)
+        figures = [self._frame, self._time, self._rate, self._latency]
+        self.footer = _bar("footer", 30, [*figures, None, self._pixel, self._zoom, hint])
 
     def set_title(self, title: str) -> None:
         """Write the title."""
@@ -70,11 +75,18 @@ class Bars:
         self._state.style().unpolish(self._state)  # Qt looks at a property of a style sheet only then
         self._state.style().polish(self._state)
 
-    def set_figures(self, number: int, per_s: float, late_ms: float | None) -> None:
-        """Write the frame's number, frames a second, and the median latency from camera to drawn."""
+    def set_chain(self, text: str) -> None:
+        """Write what the stages compute with."""
+        self._chain.setText(text)
+
+    def set_figures(self, number: int, time: str, rates: str, late_ms: tuple[float, float] | None) -> None:
+        """Write the frame's number and time, what comes how often, and the latency from camera to drawn: p50, p99."""
         self._frame.setText(f"frame {number:,}".replace(",", THIN_SPACE))
-        self._rate.setText(f"{per_s:.1f} frames/s")
-        self._latency.setText("" if late_ms is None else f"latency {late_ms:.1f} ms  (median, camera to drawn)")
+        self._time.setText(time)
+        self._rate.setText(rates)
+        late = "" if late_ms is None else f"latency p50 {late_ms[0]:.1f}, p99 {late_ms[1]:.1f} ms"
+        self._latency.setText(late)
+        self._latency.setToolTip("from the camera's time stamp to the pixels drawn, of the last frames")
 
     def set_cursor(self, at: tuple[float, float] | None, planes: Sequence[Sequence[float]]) -> None:
         """Write where the cursor is, in pixels of the raw plane, and what the planes hold there."""

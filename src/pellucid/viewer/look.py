@@ -29,6 +29,10 @@ QLabel#losses {{ color: {LOSS}; background: #35100f; border-top: 1px solid #5c1a
 QLabel#losses {{ padding: 5px 14px; font-weight: 600; }}
 QLabel#recording[mood="idle"] {{ color: {MUTED}; }}
 QLabel#recording[mood="warn"] {{ color: {WARN}; }}
+QToolButton#tool {{ color: {MUTED}; background: transparent; border: 1px solid transparent; border-radius: 5px; }}
+QToolButton#tool {{ padding: 2px 7px; font-family: {FONT}; font-size: 12px; }}
+QToolButton#tool:hover {{ color: {TEXT}; background: #1f252d; }}
+QToolButton#tool:checked {{ color: {ACCENT}; background: #16302d; border-color: #24504a; }}
 QPushButton#record {{ color: {TEXT}; background: #232932; border: 1px solid #364050; border-radius: 9px; }}
 QPushButton#record {{ padding: 2px 12px; font-family: {FONT}; font-size: 12px; }}
 QPushButton#record:hover {{ background: #2e3642; }}

@@ -29,12 +29,15 @@ class Note:
         Sums of the run so far; None where this note does not speak of them.
     recording
         What the recorders do; None where this note does not speak of it.
+    rates
+        Frames a second from the camera, and restored; None where this note does not speak of them.
     """
 
     where: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     losses: Losses | None = None
     recording: Mapping[str, Any] | None = None
+    rates: tuple[float, float] | None = None
 
 
 def read_note(text: str) -> Note:
@@ -43,7 +46,14 @@ def read_note(text: str) -> Note:
         return Note()
     try:
         told = json.loads(text)
-        return Note(told.get("where", ""), told.get("places", {}), told.get("losses"), told.get("recording"))
+        rates = told.get("rates")
+        return Note(
+            told.get("where", ""),
+            told.get("places", {}),
+            told.get("losses"),
+            told.get("recording"),
+            (float(rates[0]), float(rates[1])) if rates else None,
+        )
     except (ValueError, AttributeError):
         return Note(text)
 

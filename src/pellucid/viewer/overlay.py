@@ -11,19 +11,7 @@ from PySide6.QtWidgets import QWidget
 from pellucid.picture import scale_bar_um
 from pellucid.viewer import look
 
-__all__ = ["KEYS", "Caption", "Overlay"]
-
-KEYS = (
-    ("drag", "move"),
-    ("wheel, right drag", "zoom"),
-    ("F, space", "fit"),
-    ("double click", "one stream alone, or all again"),
-    ("A", "automatic contrast on or off"),
-    ("R", "start or stop recording"),
-    ("T", "names and scale bars on or off"),
-    ("H, ?", "this list"),
-    ("Q, Esc", "close; the run goes on"),
-)
+__all__ = ["Caption", "Overlay"]
 
 WORD_MS = 8000
 """So long a line that answers somebody stays."""
@@ -47,6 +35,8 @@ class Caption:
         Is this a computed plane?
     taken
         Where in its experiment the frame was taken.
+    parts
+        Of channels that lie over each other: name and colour of each.
     """
 
     place: tuple[float, float, float, float]
@@ -56,13 +46,27 @@ class Caption:
     notice: str = ""
     accent: bool = False
     taken: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 class Overlay(QWidget):
-    """A transparent sheet over the canvas; the mouse goes through it."""
+    """A transparent sheet over the canvas; the mouse goes through it.
+
+    Attributes
+    ----------
+    captions : list of Caption
+    lines : list of tuple of float
+        Where places are split: x, top and bottom in logical pixels.
+    keys : list of tuple of str
+        For the list of keys: key, and what it does.
+    texts, help : bool
+        Whether names and scale bars, and the list of keys are shown.
+    """
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self.lines: list[tuple[float, float, float]] = []
+        self.keys: list[tuple[str, str]] = []
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self.captions: list[Caption] = []
@@ -93,6 +97,8 @@ class Overlay(QWidget):
             if self.texts and caption.um:
                 self._scale_bar(painter, place, caption.um)
         painter.setClipping(False)
+        for x, top, bottom in self.lines:
+            self._line(painter, x, top, bottom)
         if self.word:
             self._word(painter)
         if self.help:
@@ -107,10 +113,13 @@ class Overlay(QWidget):
         wide, narrow = QFontMetricsF(strong), QFontMetricsF(small)
         name = wide.elidedText(caption.name, Qt.TextElideMode.ElideMiddle, room)  # the end tells raw from restored
         taken = narrow.elidedText(caption.taken, Qt.TextElideMode.ElideRight, room)
+        parts = [(text, narrow.horizontalAdvance(text), colour) for text, colour in caption.parts]
+        channels = sum(width for _, width, _ in parts) + 12 * max(0, len(parts) - 1)
         left, right = wide.horizontalAdvance(name), narrow.horizontalAdvance(caption.detail)
         detail = caption.detail if left + 10 + right <= room else ""  # of a small pane the name is worth more
-        across = max(left + (right + 10 if detail else 0), narrow.horizontalAdvance(taken))
-        tag = QRectF(place.left() + 10, place.top() + 10, across + 20, 42 if taken else 26)
+        across = min(max(left + (right + 10 if detail else 0), narrow.horizontalAdvance(taken), channels), room)
+        rows = bool(taken) + bool(parts)
+        tag = QRectF(place.left() + 10, place.top() + 10, across + 20, 26 + 16 * rows)
         _plate(painter, tag, 220)
         inside = QRectF(tag.left() + 10, tag.top(), across, 26)
         painter.setFont(strong)
@@ -121,6 +130,22 @@ class Overlay(QWidget):
         painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight, detail)
         painter.setPen(QColor(look.TEXT))
         painter.drawText(inside.translated(0, 18), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, taken)
+        at = inside.translated(0, 34 if taken else 18)
+        painter.setClipRect(tag)
+        for text, width, colour in parts:
+            painter.setPen(QColor(colour))
+            painter.drawText(at, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
+            at.translate(width + 12, 0)
+        painter.setClipRect(place)
+
+    def _line(self, painter: QPainter, x: float, top: float, bottom: float) -> None:
+        painter.setPen(QPen(QColor(look.TEXT), 1.5))
+        painter.drawLine(QPointF(x, top), QPointF(x, bottom))
+        handle = QRectF(0, 0, 10, 34)
+        handle.moveCenter(QPointF(x, (top + bottom) / 2))
+        painter.setBrush(QColor(look.BAR))
+        painter.drawRoundedRect(handle, 5, 5)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
 
     def _scale_bar(self, painter: QPainter, place: QRectF, um: float) -> None:
         length_um, label = scale_bar_um(um * place.width() * 0.28)
@@ -156,15 +181,15 @@ class Overlay(QWidget):
 
     def _help(self, painter: QPainter) -> None:
         strong, plain = _font(12, QFont.Weight.DemiBold), _font(12)
-        first = max(QFontMetricsF(strong).horizontalAdvance(key) for key, _ in KEYS)
-        second = max(QFontMetricsF(plain).horizontalAdvance(what) for _, what in KEYS)
-        line = 25
-        card = QRectF(0, 0, first + second + 72, line * len(KEYS) + 32)
+        first = max(QFontMetricsF(strong).horizontalAdvance(key) for key, _ in self.keys)
+        second = max(QFontMetricsF(plain).horizontalAdvance(what) for _, what in self.keys)
+        line = min(25.0, max(15.0, (self.height() - 40) / len(self.keys)))
+        card = QRectF(0, 0, first + second + 72, line * len(self.keys) + 32)
         card.moveCenter(QRectF(self.rect()).center())
         _plate(painter, card, 235)
         painter.setPen(QPen(QColor(look.LINE), 1))
         painter.drawRoundedRect(card, 6, 6)
-        for row, (key, what) in enumerate(KEYS):
+        for row, (key, what) in enumerate(self.keys):
             at = QRectF(card.left() + 24, card.top() + 16 + row * line, card.width() - 48, line)
             painter.setFont(strong)
             painter.setPen(QColor(look.TEXT))

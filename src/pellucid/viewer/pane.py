@@ -19,6 +19,7 @@ from vispy.visuals.transforms import STTransform
 from pellucid.protocols import Spec, Stream
 from pellucid.viewer import look
 from pellucid.viewer.layout import Place
+from pellucid.viewer.shutter import Shutter
 
 __all__ = ["Pane", "make_pane"]
 
@@ -42,6 +43,10 @@ class Pane:
     across
         Pixels of the raw plane (width, height): the coordinates of every camera, so that planes of
         different sampling lie on each other.
+    seen
+        Where it is seen on the canvas now, which may be a part of another pane's place; None where it is not.
+    colour
+        In which it lies over others; None where it is by itself.
     """
 
     position: int
@@ -52,6 +57,10 @@ class Pane:
     camera: Any
     images: tuple[Any, ...]
     across: tuple[int, int]
+    shutters: tuple[Shutter, ...] = ()
+    seen: Place | None = None
+    colour: str | None = None
+    _maps: tuple[Any, ...] = ()
 
     @property
     def place(self) -> Place:
@@ -88,8 +97,32 @@ class Pane:
             if image.interpolation != wanted:
                 image.interpolation = wanted
 
+    def draw_in(self, host: Pane) -> None:
+        """Draw its pictures in the view of a pane, which may be itself."""
+        for image in self.images:
+            if image.parent is not host.view.scene:
+                image.parent = host.view.scene
+
+    def open_to(self, edges: tuple[float, float]) -> None:
+        """Show the columns of the canvas between two edges; see `Shutter`."""
+        for shutter in self.shutters:
+            shutter.edges = edges
+
+    def tint(self, colour: str | None) -> None:
+        """Add its light to that of others, in a colour; None for a picture by itself, as it was."""
+        if colour == self.colour:
+            return
+        if self.colour is None:
+            self._maps = tuple(image.cmap for image in self.images)
+        self.colour = colour
+        for image, own in zip(self.images, self._maps, strict=True):
+            image.cmap = own if colour is None else Colormap([look.PANE, colour])
+            image.set_gl_state("translucent" if colour is None else "additive", depth_test=False, cull_face=False)
+
     def remove(self) -> None:
         """Take it off the canvas."""
+        for image in self.images:
+            image.parent = None  # it may lie in another's view
         self.view.parent = None
 
 
@@ -100,7 +133,7 @@ def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec
     view = scene.ViewBox(camera=camera, bgcolor=look.PANE, parent=canvas.scene)
     maps = [Colormap([look.PANE, colour]) for colour in _PRIMARIES] if spec.is_colour else ["grays"]
     height, width = spec.shape[-2:]
-    images = []
+    images, shutters = [], []
     for colours in maps:
         image = scene.Image(
             np.zeros((height, width), spec.dtype), parent=view.scene, cmap=colours, clim=(0, 1),
@@ -109,7 +142,9 @@ def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec
         if spec.is_colour:
             image.set_gl_state("additive", depth_test=False)
         image.transform = STTransform(scale=(across[0] / width, across[1] / height))
+        shutters.append(Shutter())
+        image.attach(shutters[-1])
         images.append(image)
-    pane = Pane(position, stream, plane, spec, view, camera, tuple(images), across)
+    pane = Pane(position, stream, plane, spec, view, camera, tuple(images), across, tuple(shutters))
     pane.fit()
     return pane

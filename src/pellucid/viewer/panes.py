@@ -14,10 +14,16 @@ from vispy.gloo import gl
 from pellucid.metrics import now_ns
 from pellucid.protocols import Spec, Stream
 from pellucid.viewer import look
-from pellucid.viewer.layout import lay_out
+from pellucid.viewer.arrangement import Cell, arrange
+from pellucid.viewer.channels import colours_of
+from pellucid.viewer.layout import Place, lay_out
 from pellucid.viewer.pane import Pane, make_pane
+from pellucid.viewer.shutter import EVERYWHERE, NOWHERE
 
 __all__ = ["Pane", "Panes"]
+
+REACH = 6
+"""Logical pixels beside a line from which it can be dragged."""
 
 
 class Panes:
@@ -37,6 +43,14 @@ class Panes:
     ----------
     alone : int or None
         Position of the only stream that is shown now, None for all.
+    arrangement : str
+        One of `pellucid.viewer.arrangement.ARRANGEMENTS`; with `lay_out` it takes effect, like the next two.
+    overlay : bool
+        Lay the channels over each other, where they match.
+    split : float
+        Where the line is, as a share of the width of a place.
+    cells : list of Cell
+        What is on the canvas now.
     """
 
     def __init__(self, on_drawn: Callable[[int], None], on_view: Callable[[], None]) -> None:
@@ -45,6 +59,9 @@ class Panes:
         self._fresh = self._painted = self._following = False
         self._rows: list[list[Pane]] = []
         self.alone: int | None = None
+        self.arrangement, self.overlay, self.split = "side", False, 0.5
+        self.cells: list[Cell] = []
+        self._second = False
         self.canvas = scene.SceneCanvas(
             app=app.use_app("pyside6"), keys=None, show=False, bgcolor=look.BACK, vsync=True, resizable=True
         )
@@ -56,6 +73,16 @@ class Panes:
     def panes(self) -> list[Pane]:
         """All, in the order of their streams."""
         return [pane for row in self._rows for pane in row]
+
+    @property
+    def rows(self) -> list[list[Pane]]:
+        """The panes of each stream."""
+        return self._rows
+
+    def positions_at(self, pane: Pane) -> list[int]:
+        """Return the streams that are seen where a pane is."""
+        cell = next((cell for cell in self.cells if pane in cell.panes), None)
+        return sorted({one.position for one in cell.panes}) if cell else [pane.position]
 
     def put(self, position: int, stream: Stream, planes: Mapping[str, Spec]) -> list[Pane]:
         """Show a stream at a position, in place of the one that was there, or behind the last.
@@ -75,9 +102,13 @@ class Panes:
         """
         zooms = {pane.across: pane.camera.rect for pane in self.panes}
         if position < len(self._rows):
-            for pane in self._rows[position]:
-                pane.remove()
+            gone = self._rows[position]
             self._rows[position] = []
+            for pane in self.panes:
+                pane.draw_in(pane)  # not in the view of one that goes
+            for pane in gone:
+                pane.remove()
+            self.cells = [cell for cell in self.cells if not any(pane in gone for pane in cell.panes)]
             gc.collect()  # vispy's nodes know each other in circles, and with them go the textures
         else:
             self._rows.append([])
@@ -96,18 +127,92 @@ class Panes:
         if self.alone is not None and self.alone >= len(self._rows):
             self.alone = None
         shown = self._rows if self.alone is None else [self._rows[self.alone]]
-        shown = [row for row in shown if row]
+        rows = arrange([row for row in shown if row], self.arrangement, overlay=self.overlay)
         width, height = self.canvas.size
+        places = lay_out((width, height), [[cell.host.across for cell in row] for row in rows])
+        self.cells = [cell for row in rows for cell in row]
+        for cell, place in zip(self.cells, [place for row in places for place in row], strict=True):
+            cell.place = place
         # Those that are not shown stay beside the canvas and are drawn as ever, so that their frames come and go.
         for pane in self.panes:
             pane.place = (width + 16.0, 0.0, *pane.place[2:])
-        for row, places in zip(
-            shown, lay_out((width, height), [[p.across for p in row] for row in shown]), strict=True
-        ):
-            for pane, place in zip(row, places, strict=True):
-                pane.place = place
+            pane.seen = None
+        on_canvas = {id(pane) for cell in self.cells for pane in cell.panes}
+        for pane in self.panes:
+            if id(pane) not in on_canvas:
+                pane.draw_in(pane)
+                pane.tint(None)
+        for cell in self.cells:
+            self._fill(cell)
+        self.open_shutters()
         for pane in self.panes:
             pane.smooth()
+        self._on_view()
+
+    def _fill(self, cell: Cell) -> None:
+        """Draw the pictures of a cell in its host's view, each in its colour where several lie over each other."""
+        for pane in cell.panes:
+            # All as large as the host, so that each has the same idea of its zoom.
+            pane.place = cell.place if pane is cell.host else (self.canvas.size[0] + 16.0, 0.0, *cell.place[2:])
+            pane.draw_in(cell.host)
+        for panes in (cell.left, cell.right):
+            colours = colours_of([pane.stream.channel for pane in panes]) if len(panes) > 1 else [None] * len(panes)
+            for pane, colour in zip(panes, colours, strict=True):
+                pane.tint(colour)
+
+    def open_shutters(self) -> None:
+        """Show of each picture what is to be seen of it now."""
+        scale = self.canvas.pixel_scale
+        for cell in self.cells:
+            left, top, width, height = cell.place
+            line = left + self.split * width
+            halves: tuple[Place | None, Place | None] = (cell.place, None)
+            if cell.right and self.arrangement == "split":
+                halves = (left, top, line - left, height), (line, top, left + width - line, height)
+            elif cell.right and self._second:
+                halves = None, cell.place
+            for panes, seen in zip((cell.left, cell.right), halves, strict=True):
+                for pane in panes:
+                    pane.seen = seen
+                    if seen is None:
+                        pane.open_to(NOWHERE)
+                    elif seen == cell.place:
+                        pane.open_to(EVERYWHERE)
+                    else:
+                        pane.open_to((seen[0] * scale, (seen[0] + seen[2]) * scale))
+        for pane in self.panes:
+            if pane.seen is None:
+                pane.open_to(NOWHERE)
+        self.canvas.update()
+
+    def blink(self) -> None:
+        """Show the other picture of a place; to be called now and then while they blink."""
+        self._second = not self._second
+        self.open_shutters()
+        self._on_view()
+
+    def lines(self) -> list[tuple[float, float, float]]:
+        """Return ``(x, top, bottom)`` of the lines of split places, in logical pixels."""
+        if self.arrangement != "split":
+            return []
+        return [
+            (cell.place[0] + self.split * cell.place[2], cell.place[1], cell.place[1] + cell.place[3])
+            for cell in self.cells
+            if cell.right
+        ]
+
+    def line_at(self, x: float, y: float) -> Cell | None:
+        """Return the cell whose line is at a point of the canvas, or so near that a hand would mean it."""
+        for cell in self.cells if self.arrangement == "split" else ():
+            left, top, width, height = cell.place
+            if cell.right and top <= y < top + height and abs(left + self.split * width - x) <= REACH:
+                return cell
+        return None
+
+    def move_line(self, cell: Cell, x: float) -> None:
+        """Move the lines so that that of a cell lies at `x`."""
+        self.split = min(max((x - cell.place[0]) / max(cell.place[2], 1.0), 0.0), 1.0)
+        self.open_shutters()
         self._on_view()
 
     def fit(self) -> None:
@@ -122,10 +227,11 @@ class Panes:
 
     def under(self, x: float, y: float) -> Pane | None:
         """Return the pane under a point of the canvas."""
-        for pane in self.panes:
-            left, top, width, height = pane.place
-            if left <= x < left + width and top <= y < top + height:
-                return pane
+        for cell in self.cells:
+            for pane in cell.panes:
+                left, top, width, height = pane.seen or (0.0, 0.0, 0.0, 0.0)
+                if left <= x < left + width and top <= y < top + height:
+                    return pane
         return None
 
     def at(self, x: float, y: float) -> tuple[Pane, float, float] | None:
@@ -133,8 +239,9 @@ class Panes:
         pane = self.under(x, y)
         if pane is None:
             return None
-        left, top = pane.place[:2]
-        u, v = pane.camera.transform.imap((x - left, y - top))[:2]
+        host = next(cell.host for cell in self.cells if pane in cell.panes)
+        left, top = host.place[:2]
+        u, v = host.camera.transform.imap((x - left, y - top))[:2]
         return (pane, float(u), float(v)) if 0 <= u < pane.across[0] and 0 <= v < pane.across[1] else None
 
     def switch_alone(self, pane: Pane | None) -> None:

@@ -83,12 +83,13 @@ class Shown:
     def caption(self) -> Caption:
         """Return what is written over the pane now."""
         pane, limits = self.pane, self.contrast.limits
+        place = pane.seen or (0.0, 0.0, 0.0, 0.0)
         detail = f"{_short(limits)}  {'auto' if self.contrast.auto else 'fixed'}" if limits else ""
         um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
         taken = where_taken(pane.stream, self._info.axes, self._note.places) if self._info is not None else ""
         projection = pane.stream.details.get("projections", {}).get(pane.plane, "")
         taken = "   ".join(text for text in (taken, projection) if text)
-        return Caption(pane.place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
+        return Caption(place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
 
 
 def _short(limits: tuple[float, float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,13 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
-from pellucid.viewer import look
+from pellucid.viewer import look, settings
+from pellucid.viewer.actions import find, told_keys
+from pellucid.viewer.arrangement import ARRANGEMENTS, Cell, matches
 from pellucid.viewer.asking import Asking
 from pellucid.viewer.bars import Bars
+from pellucid.viewer.captions import captions_of
+from pellucid.viewer.commands import commands_of
 from pellucid.viewer.contrast import Given, contrast_for
 from pellucid.viewer.names import names_of, title_of
 from pellucid.viewer.note import Losses, Note, told_losses
@@ -26,13 +30,16 @@ from pellucid.viewer.overlay import Overlay
 from pellucid.viewer.pane import Pane
 from pellucid.viewer.panes import Panes
 from pellucid.viewer.shown import Shown
+from pellucid.viewer.tools import Tools
 
 __all__ = ["Look", "ViewerWindow"]
 
 WRITE_MS = 250
+SIZE = (1280, 740)
+"""Width and height in logical pixels where neither the config nor the user has said another."""
 NO_SWITCH = 'no recorder here can be started and stopped. In the config: [[sinks]] kind = "recorder", start = "armed"'
-SMALL = 300
-"""Logical pixels across a pane, below which only the first plane of a stream has a scale bar."""
+BLINK_MS = 500
+"""Each of two pictures is seen for so long where they blink."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,23 @@ class Look:
         Width and height in logical pixels.
     contrast
         For all planes, or a table of planes.
+    arrangement, overlay
+        As the config says; None for what the user had last.
+    chain
+        What the stages compute with, in words.
     """
 
     title: str = ""
-    size: tuple[int, int] = (1280, 740)
+    size: tuple[int, int] | None = None
     contrast: Given | Mapping[str, Given] = "auto"
+    arrangement: str | None = None
+    overlay: bool | None = None
+    chain: str = ""
+
+
+def clock(unix_ns: int) -> str:
+    """Return the local time of day, to the millisecond."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(unix_ns // 10**9))}.{unix_ns // 10**6 % 1000:03d}"
 
 
 class ViewerWindow(QWidget):
@@ -94,7 +113,10 @@ class ViewerWindow(QWidget):
         self._late_ns: deque[int] = deque(maxlen=240)
         self._cursor: tuple[float, float] | None = None
         self._losses: Losses | None = None
+        self._rates: tuple[float, float] | None = None
+        self._dragged: Cell | None = None
         self._ended = ""
+        self._kept, trouble = settings.load()
         self.screenshot: Path | None = None
 
         self.setObjectName("window")
@@ -110,11 +132,19 @@ class ViewerWindow(QWidget):
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
-        self.bars = Bars(self._ask)
+        self.commands = commands_of(self)
+        self.overlay.keys = told_keys(self.commands)
+        self.tools = Tools(self.commands)
+        self.bars = Bars(self._ask, self.tools)
+        self.bars.set_chain(look_.chain)
         self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._blinks = QTimer(self)
+        self._blinks.timeout.connect(self.panes.blink)
         self.put(range(len(streams)), streams, planes)
-        self.resize(*look_.size)
+        self._recall(look_)
+        if trouble:
+            self.overlay.say(trouble, look.WARN)
 
         self._slow = QTimer(self)
         self._slow.timeout.connect(self.write_figures)
@@ -129,6 +159,82 @@ class ViewerWindow(QWidget):
         layout.addWidget(self.bars.losses)
         layout.addWidget(self.bars.footer)
         self.bars.set_state("idle", "waiting for frames")
+
+    def _recall(self, given: Look) -> None:
+        """Begin as the config says, or as the user had it last."""
+        kept = self._kept
+        size = given.size or kept.get("size")
+        if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+            size = SIZE
+        self.resize(*size)
+        arrangement = given.arrangement or kept.get("arrangement")
+        self.set_arrangement(arrangement if arrangement in ARRANGEMENTS else "side")
+        overlay = kept.get("overlay") is True if given.overlay is None else given.overlay
+        if overlay and not matches([row for row in self.panes.rows if row]):
+            self.set_overlay(True)
+        self.overlay.texts = kept.get("texts", True) is not False
+        self.tools.refresh()
+
+    def _remember(self) -> None:
+        """Keep for the next run what the user has chosen; what the config says is the config's."""
+        chosen: dict[str, Any] = {"texts": self.overlay.texts}
+        if self._look.size is None and not self.isMaximized():
+            chosen["size"] = [self.width(), self.height()]
+        if self._look.arrangement is None:
+            chosen["arrangement"] = self.panes.arrangement
+        if self._look.overlay is None and len(self._rows) > 1:
+            chosen["overlay"] = self.panes.overlay
+        if any(self._kept.get(key) != value for key, value in chosen.items()):
+            settings.save(chosen)
+
+    def has_pairs(self) -> bool:
+        """Tell whether a stream shows more than one plane."""
+        return any(len(row) > 1 for row in self._rows)
+
+    def set_arrangement(self, name: str) -> None:
+        """Arrange raw and restored; `name` is one of `ARRANGEMENTS`."""
+        self.panes.arrangement = name
+        self.panes.lay_out()
+        if name == "blink":
+            self._blinks.start(BLINK_MS)
+        else:
+            self._blinks.stop()
+
+    def next_arrangement(self) -> None:
+        """Take the next arrangement of raw and restored."""
+        if not self.has_pairs():
+            self.overlay.say("there is one plane here: nothing to arrange", look.WARN)
+            return
+        names = list(ARRANGEMENTS)
+        self.set_arrangement(names[(names.index(self.panes.arrangement) + 1) % len(names)])
+
+    def set_overlay(self, on: bool) -> None:
+        """Lay channels over each other, or beside."""
+        self.panes.overlay = on
+        self.panes.lay_out()
+
+    def switch_overlay(self) -> None:
+        """Lay channels over each other, or beside; says why where it cannot."""
+        why = "" if self.panes.overlay else matches([row for row in self.panes.rows if row])
+        if why:
+            self.overlay.say(why, look.WARN)
+        else:
+            self.set_overlay(not self.panes.overlay)
+
+    def press_record(self) -> None:
+        """Start or stop recording; says so where there is nothing to switch."""
+        if not self.bars.recording.press():
+            self.overlay.say(NO_SWITCH, look.WARN)
+
+    def switch_texts(self) -> None:
+        """Names and scale bars on or off."""
+        self.overlay.texts = not self.overlay.texts
+        self.overlay.update()
+
+    def switch_help(self) -> None:
+        """Show the list of keys or hide it."""
+        self.overlay.help = not self.overlay.help
+        self.overlay.update()
 
     @property
     def shown(self) -> list[Shown]:
@@ -167,6 +273,7 @@ class ViewerWindow(QWidget):
         title = self._look.title or title_of(streams)
         self.setWindowTitle(f"{title} - pellucid")
         self.bars.set_title(title)
+        self.tools.refresh()
         self._write_over()
 
     def show_frame(
@@ -192,6 +299,8 @@ class ViewerWindow(QWidget):
             self._write_losses()
         if note.recording is not None:
             self.bars.recording.tell(note.recording)
+        if note.rates is not None:
+            self._rates = note.rates
         if not planes:
             return
         now = now_ns()
@@ -247,7 +356,11 @@ class ViewerWindow(QWidget):
         newest = max(self._infos.values(), key=lambda info: info.received_ns, default=None)
         if newest is not None:
             number = newest.camera_number if newest.camera_number >= 0 else newest.seq
-            self.bars.set_figures(number, rate, statistics.median(self._late_ns) * 1e-6 if self._late_ns else None)
+            late = np.percentile(self._late_ns, (50, 99)) * 1e-6 if self._late_ns else None
+            at = time.time_ns() - now + newest.camera_ns
+            self.bars.set_figures(
+                number, clock(at), self._told_rates(rate), None if late is None else (float(late[0]), float(late[1]))
+            )
         self._write_cursor()
         missing = next((shown.notice for shown in self.shown if shown.notice), "")
         if self._ended:
@@ -262,6 +375,13 @@ class ViewerWindow(QWidget):
             self.bars.set_state("good", "live")
         self._write_over()
 
+    def _told_rates(self, drawn: float) -> str:
+        if self._rates is None:
+            return f"{drawn:.1f} frames/s"
+        camera, restored = self._rates
+        computed = f"restored {restored:.1f}   " if self.has_pairs() else ""
+        return f"camera {camera:.1f}   {computed}shown {drawn:.1f} /s"
+
     def _write_cursor(self) -> None:
         under = self._under()
         pane = under[0] if under else next(iter(self.panes.panes), None)
@@ -269,7 +389,11 @@ class ViewerWindow(QWidget):
             return
         self.bars.set_zoom(pane.zoom * self.devicePixelRatioF())
         # Of the stream under the cursor only: with many the line would be full of numbers that nobody can tell apart.
-        self.bars.set_cursor(under[1:] if under else None, [shown.values for shown in self._rows[pane.position]])
+        positions = [pane.position]
+        if under and self.panes.overlay:
+            positions = self.panes.positions_at(pane)
+        values = [shown.values for position in positions for shown in self._rows[position]]
+        self.bars.set_cursor(under[1:] if under else None, values)
 
     def _write_losses(self) -> None:
         cameras = {stream.camera for stream in self._streams}
@@ -279,15 +403,9 @@ class ViewerWindow(QWidget):
     def _write_over(self) -> None:
         if not hasattr(self, "overlay"):
             return  # the panes tell of their first view before the window is built
-        captions = []
-        for row in self._rows:
-            texts = [shown.caption() for shown in row]
-            for text in texts[1:]:
-                if text.um == texts[0].um and text.place[2] < SMALL:
-                    text.um = None  # there is no room to say it twice
-            captions += texts
-        if captions != self.overlay.captions:
-            self.overlay.captions = captions
+        captions, lines = captions_of(self.panes.cells, self.shown), self.panes.lines()
+        if captions != self.overlay.captions or lines != self.overlay.lines:
+            self.overlay.captions, self.overlay.lines = captions, lines
             self.overlay.update()
 
     def switch_contrast(self) -> None:
@@ -307,37 +425,47 @@ class ViewerWindow(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Obey a key."""
-        key, text = event.key(), event.text().lower()
-        if key == Qt.Key.Key_Space or text == "f":
-            self.panes.fit()
-        elif text == "a":
-            self.switch_contrast()
-        elif text == "r" and not event.isAutoRepeat():
-            if not self.bars.recording.press():
-                self.overlay.say(NO_SWITCH, look.WARN)
-        elif text == "t":
-            self.overlay.texts = not self.overlay.texts
-            self.overlay.update()
-        elif text in ("h", "?") or key == Qt.Key.Key_F1:
-            self.overlay.help = not self.overlay.help
-            self.overlay.update()
-        elif text == "q" or key == Qt.Key.Key_Escape:
-            self.close()
-        else:
+        action = find(self.commands, event)
+        if action is None:
             super().keyPressEvent(event)
+        else:
+            action.do()
+            self.tools.refresh()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Follow the canvas's size, and the cursor over it."""
         if event.type() == QEvent.Type.Resize:
             self.overlay.setGeometry(self.panes.canvas.native.rect())
             self._write_over()
-        elif isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseMove:
-            self._cursor = (event.position().x(), event.position().y())
-        elif isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseButtonDblClick:
-            self.panes.switch_alone(self.panes.under(event.position().x(), event.position().y()))
+        elif isinstance(event, QMouseEvent):
+            if self._mouse(event):
+                return True
         elif event.type() == QEvent.Type.Leave:
             self._cursor = None
         return super().eventFilter(watched, event)
+
+    def _mouse(self, event: QMouseEvent) -> bool:
+        """Follow the mouse; return whether the event is for the line of a split place, and for nobody else."""
+        x, y = event.position().x(), event.position().y()
+        canvas = self.panes.canvas.native
+        if event.type() == QEvent.Type.MouseMove:
+            self._cursor = (x, y)
+            if self._dragged is not None:
+                self.panes.move_line(self._dragged, x)
+                return True
+            if self.panes.line_at(x, y) is not None:
+                canvas.setCursor(Qt.CursorShape.SplitHCursor)
+            else:
+                canvas.unsetCursor()
+        elif event.type() == QEvent.Type.MouseButtonPress and event.button() == Qt.MouseButton.LeftButton:
+            self._dragged = self.panes.line_at(x, y)
+            return self._dragged is not None
+        elif event.type() == QEvent.Type.MouseButtonRelease and self._dragged is not None:
+            self._dragged = None
+            return True
+        elif event.type() == QEvent.Type.MouseButtonDblClick:
+            self.panes.switch_alone(self.panes.under(x, y))
+        return False
 
     def showEvent(self, event: QShowEvent) -> None:
         """Show the pictures whole, once the canvas has its size."""
@@ -351,5 +479,7 @@ class ViewerWindow(QWidget):
             self.save(self.screenshot)
             self.screenshot = None
         self._slow.stop()
+        self._blinks.stop()
+        self._remember()
         self._on_closed()
         super().closeEvent(event)
