@@ -16,6 +16,10 @@ __all__ = ["Pictures"]
 
 PROJECTIONS = "projections"
 """Of a stream's details for the window: name of a plane -> what is written beside it where it is a stack."""
+SMALL_BYTES = 32 << 20
+"""A stack up to here goes to the window whole, unless the config says that it should not: four slots of each plane."""
+WHOLE_BYTES = 256 << 20
+"""One that the config wants to be looked through."""
 TEXTURES = ("uint8", "uint16", "float32")
 """Types that go to the GPU as they are; any other is shown as float32."""
 
@@ -31,7 +35,9 @@ class Pictures:
     period_ns
         Between two frames to show.
     stack
-        How a stack is flattened: ``"max"``, the brightest along z, or ``"middle"``, its middle plane.
+        How a stack is shown at first. ``"slice"``, ``"volume"`` and None take it to the window whole, which can show
+        all of it, as long as it has no more than `WHOLE_BYTES`, of None `SMALL_BYTES`. Otherwise it is flattened here:
+        ``"middle"``, its middle plane, or the brightest along z.
 
     Attributes
     ----------
@@ -39,25 +45,30 @@ class Pictures:
         As the wire is told.
     computed : bool
         Is there anything else than the raw plane?
+    too_large : Spec or None
+        Of a stack that was to go whole and does not.
     ring : Berths or None
         The window's slots for it; None as long as the window does not know of it, and after another stream took
         its place.
     """
 
-    def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int, stack: str = "max") -> None:
+    def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int, stack: str | None = "max") -> None:
         shown = {name: spec for name, spec in planes.items() if _is_picture(spec)}
+        flat = {n: s for n, s in shown.items() if not _goes_whole(s, stack)}
         # Names of places go with the frames: of a plate with a thousand wells they would be too many for a handshake.
         self.feed = Feed(
-            replace(stream, names={}, details={PROJECTIONS: _projections(shown, stack)}),
-            {name: _flat(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
+            replace(stream, names={}, details={PROJECTIONS: _projections(flat, stack)}),
+            {name: _flat(spec) if name in flat else _whole(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
         )
+        self.too_large = next((spec for spec in flat.values() if stack in ("slice", "volume")), None)
         self.ring: Berths | None = None
         self.computed = any(name != RAW for name in shown)
         self._names = {axis: names for axis, names in stream.names.items() if axis != "c"}
         self._period_ns = period_ns
         # The brightest of a stack goes through memory of its own, a plane through none.
         self._bring = {
-            n: np.empty(s.shape[1:], s.dtype) if _is_stack(s) and stack == "max" else None for n, s in shown.items()
+            n: np.empty(s.shape[1:], s.dtype) if n in flat and _is_stack(s) and stack != "middle" else None
+            for n, s in shown.items()
         }
         self._last = dict.fromkeys(shown, -1)
         self._due_ns = dict.fromkeys(shown, 0)
@@ -109,16 +120,28 @@ def _is_stack(spec: Spec) -> bool:
     return len(spec.shape) == 3 and not spec.is_colour
 
 
+def _goes_whole(spec: Spec, stack: str | None) -> bool:
+    limit = {"slice": WHOLE_BYTES, "volume": WHOLE_BYTES, None: SMALL_BYTES}.get(stack, 0)
+    return _is_stack(spec) and _whole(spec).nbytes <= limit
+
+
+def _whole(spec: Spec) -> Spec:
+    """Return how a stack goes to the window as it is; a colour picture or a plane as ever."""
+    if not _is_stack(spec):
+        return _flat(spec)
+    return Spec(spec.shape, spec.dtype if spec.dtype in TEXTURES else "float32")
+
+
 def _flat(spec: Spec) -> Spec:
     """Return how a plane is shown: a stack as one along z, a colour picture as it is."""
     dtype = spec.dtype if spec.dtype in TEXTURES else "float32"
     return Spec(spec.shape, dtype, axes=spec.axes) if spec.is_colour else Spec(spec.shape[-2:], dtype)
 
 
-def _projections(shown: Mapping[str, Spec], stack: str) -> dict[str, str]:
+def _projections(shown: Mapping[str, Spec], stack: str | None) -> dict[str, str]:
     """Say which picture of a stack is shown, for planes that are stacks."""
     depths = {name: spec.shape[0] for name, spec in shown.items() if _is_stack(spec)}
     return {
-        name: f"maximum of z 1–{depth}" if stack == "max" else f"z {depth // 2 + 1}/{depth}, the middle"
+        name: f"maximum of z 1–{depth}" if stack != "middle" else f"z {depth // 2 + 1}/{depth}, the middle"
         for name, depth in depths.items()
     }

@@ -26,7 +26,7 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import RESTORED, Slot, Spec, Stream
 from pellucid.sinks._window_link import WindowLink
 from pellucid.sinks._window_note import WHY
-from pellucid.sinks._window_pictures import Pictures
+from pellucid.sinks._window_pictures import WHOLE_BYTES, Pictures
 from pellucid.sinks._window_process import START_S, WindowProcess
 
 __all__ = ["WHY", "Window"]
@@ -60,8 +60,10 @@ class Window:
     max_fps
         Frames in between are left out.
     stack
-        What is shown of a stack, raw and restored alike: ``"max"``, its maximum along z, or ``"middle"``, its middle
-        plane. Which it is stands over the picture.
+        What is shown of a stack at first, raw and restored alike: ``"slice"``, ``"volume"``, or ``"max"``, its maximum
+        along z; the key Z takes the next. With ``"max"`` and ``"middle"`` (its middle plane) only that goes to the
+        window, which is less to copy. Left out, stacks of up to 32 MB can be looked through, shown as it was last;
+        ``"slice"`` and ``"volume"`` take up to 256 MB. Which it is stands over the picture.
     screenshot
         PNG to write of the window when it closes.
 
@@ -79,7 +81,7 @@ class Window:
     overlay: bool | None = None
     contrast: Literal["auto"] | Limits | dict[str, Literal["auto"] | Limits] = "auto"
     max_fps: Annotated[float, Field(gt=0, le=1000)] = 60.0
-    stack: Literal["max", "middle"] = "max"
+    stack: Literal["max", "middle", "slice", "volume"] | None = None
     screenshot: Path | None = None
     policy: ClassVar[str] = "latest"
     early: ClassVar[bool] = False
@@ -152,6 +154,13 @@ class Window:
             stream.index: Pictures(stream, specs, self._period_ns, self.stack)
             for stream, specs in zip(streams, planes, strict=True)
         }
+        for pictures in self._pictures.values():
+            if (spec := pictures.too_large) is not None:
+                found = (
+                    f'window: stack = "{self.stack}": stacks of {spec.nbytes / 1e6:.0f} MB are shown as their maximum'
+                )
+                self._ledger.note(f"{found}, those up to {WHOLE_BYTES / 1e6:.0f} MB can be looked through")
+                break
         feeds = [pictures.feed for pictures in self._pictures.values()]
         told = {
             "title": self.title,
@@ -159,6 +168,7 @@ class Window:
             "contrast": self.contrast,
             "arrangement": self.arrangement,
             "overlay": self.overlay,
+            "stack": self.stack if self.stack in ("slice", "volume") else None,
             "chain": _chain(run),
             "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
             "session": os.getpid(),

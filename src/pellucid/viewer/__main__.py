@@ -74,6 +74,7 @@ def main() -> int:
         told["contrast"],
         told["arrangement"],
         told["overlay"],
+        told["stack"],
         told["chain"],
     )
     window = ViewerWindow(newest.streams, newest.planes, look, drawn, app.quit, Asking(str(told["session"])))

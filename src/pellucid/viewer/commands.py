@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pellucid.viewer.actions import Action
 from pellucid.viewer.arrangement import ARRANGEMENTS
+from pellucid.viewer.stack import MANNERS
 
 if TYPE_CHECKING:
     from pellucid.viewer.window import ViewerWindow
@@ -33,6 +34,12 @@ def commands_of(window: ViewerWindow) -> list[Action]:
             "overlay", ("O",), "channels over each other, in colours", window.switch_overlay, several,
             lambda: panes.overlay,
         ),
+        Action(
+            "stack", ("Z",), "stacks as maximum, by slice, as a volume", window.next_manner,
+            lambda: MANNERS[panes.manner].capitalize() if panes.stacks else "",
+        ),
+        Action("down", (",",), "the slice before", lambda: window.step_z(-1)),
+        Action("up", (".",), "the next slice", lambda: window.step_z(1)),
         Action(
             "contrast", ("A",), "automatic contrast on or off", window.switch_contrast, "Auto",
             lambda: any(shown.contrast.auto for shown in window.shown),

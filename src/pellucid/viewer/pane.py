@@ -19,7 +19,8 @@ from vispy.visuals.transforms import STTransform
 from pellucid.protocols import Spec, Stream
 from pellucid.viewer import look
 from pellucid.viewer.layout import Place
-from pellucid.viewer.shutter import Shutter
+from pellucid.viewer.shutter import EVERYWHERE, NOWHERE, Shutter
+from pellucid.viewer.stack import Stack
 
 __all__ = ["Pane", "make_pane"]
 
@@ -47,6 +48,8 @@ class Pane:
         Where it is seen on the canvas now, which may be a part of another pane's place; None where it is not.
     colour
         In which it lies over others; None where it is by itself.
+    stack
+        Where the plane is a z-stack.
     """
 
     position: int
@@ -60,7 +63,9 @@ class Pane:
     shutters: tuple[Shutter, ...] = ()
     seen: Place | None = None
     colour: str | None = None
+    stack: Stack | None = None
     _maps: tuple[Any, ...] = ()
+    _edges: tuple[float, float] = EVERYWHERE
 
     @property
     def place(self) -> Place:
@@ -80,15 +85,46 @@ class Pane:
         """Show the picture whole."""
         self.camera.rect = (0, 0, *self.across)
 
-    def set_pixels(self, pixels: np.ndarray[Any, Any]) -> None:
-        """Show `pixels` with the next draw; they are read until then, and not copied before."""
+    @property
+    def is_volume(self) -> bool:
+        """Tell whether it is shown as a volume now."""
+        return self.stack is not None and self.stack.manner == "volume"
+
+    def set_pixels(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Show `pixels` with the next draw, and return what is seen of them, ``(y, x)`` or a colour picture.
+
+        They are read until then, and not copied before, unless they are a stack.
+        """
+        if self.stack is not None:
+            self.stack.take(pixels)
+            pixels = self.stack.picture()
         for image, plane in zip(self.images, pixels if self.spec.is_colour else (pixels,), strict=True):
             image.set_data(plane)
+        return pixels
+
+    def show_stack(self, manner: str | None = None, z: int | None = None) -> np.ndarray[Any, Any] | None:
+        """Show a stack in another manner, or another of its slices; return what is seen. None where it is no stack."""
+        if self.stack is None:
+            return None
+        if z is not None:
+            self.stack.z = min(max(z, 0), self.stack.depth - 1)
+        if manner is not None:
+            self.stack.manner = manner
+            if manner == "volume":
+                volume = self.stack.make_volume(self.images[0].parent, self.images[0].cmap)
+                volume.set_gl_state("translucent" if self.colour is None else "additive", depth_test=False)
+                self.stack.show_volume()
+        picture = self.stack.picture()
+        self.images[0].set_data(picture)
+        self.open_to(self._edges)
+        return picture
 
     def set_limits(self, limits: tuple[float, float]) -> None:
         """Set the values shown black and white; those of all colours are the same."""
         for image in self.images:
             image.clim = limits
+        if self.stack is not None:
+            self.stack.set_limits(limits)
 
     def smooth(self) -> None:
         """Keep magnified pixels squares; average a reduced picture, or its noise would be exaggerated."""
@@ -99,14 +135,17 @@ class Pane:
 
     def draw_in(self, host: Pane) -> None:
         """Draw its pictures in the view of a pane, which may be itself."""
-        for image in self.images:
+        for image in self._visuals():
             if image.parent is not host.view.scene:
                 image.parent = host.view.scene
 
     def open_to(self, edges: tuple[float, float]) -> None:
         """Show the columns of the canvas between two edges; see `Shutter`."""
+        self._edges = edges
         for shutter in self.shutters:
-            shutter.edges = edges
+            shutter.edges = NOWHERE if self.is_volume else edges
+        if self.stack is not None:
+            self.stack.shutter.edges = edges if self.is_volume else NOWHERE
 
     def tint(self, colour: str | None) -> None:
         """Add its light to that of others, in a colour; None for a picture by itself, as it was."""
@@ -118,10 +157,17 @@ class Pane:
         for image, own in zip(self.images, self._maps, strict=True):
             image.cmap = own if colour is None else Colormap([look.PANE, colour])
             image.set_gl_state("translucent" if colour is None else "additive", depth_test=False, cull_face=False)
+        if self.stack is not None and self.stack.volume is not None:
+            self.stack.volume.cmap = self.images[0].cmap
+            self.stack.volume.set_gl_state("translucent" if colour is None else "additive", depth_test=False)
+
+    def _visuals(self) -> list[Any]:
+        volume = self.stack.volume if self.stack is not None else None
+        return [*self.images, *([volume] if volume is not None else [])]
 
     def remove(self) -> None:
         """Take it off the canvas."""
-        for image in self.images:
+        for image in self._visuals():
             image.parent = None  # it may lie in another's view
         self.view.parent = None
 
@@ -146,5 +192,7 @@ def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec
         image.attach(shutters[-1])
         images.append(image)
     pane = Pane(position, stream, plane, spec, view, camera, tuple(images), across, tuple(shutters))
+    if len(spec.shape) == 3 and not spec.is_colour:
+        pane.stack = Stack(stream, spec, across)
     pane.fit()
     return pane

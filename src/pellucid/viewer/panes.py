@@ -19,6 +19,7 @@ from pellucid.viewer.channels import colours_of
 from pellucid.viewer.layout import Place, lay_out
 from pellucid.viewer.pane import Pane, make_pane
 from pellucid.viewer.shutter import EVERYWHERE, NOWHERE
+from pellucid.viewer.stack import Stack
 
 __all__ = ["Pane", "Panes"]
 
@@ -51,6 +52,8 @@ class Panes:
         Where the line is, as a share of the width of a place.
     cells : list of Cell
         What is on the canvas now.
+    manner : str
+        How stacks are shown.
     """
 
     def __init__(self, on_drawn: Callable[[int], None], on_view: Callable[[], None]) -> None:
@@ -62,6 +65,7 @@ class Panes:
         self.arrangement, self.overlay, self.split = "side", False, 0.5
         self.cells: list[Cell] = []
         self._second = False
+        self.manner = "max"
         self.canvas = scene.SceneCanvas(
             app=app.use_app("pyside6"), keys=None, show=False, bgcolor=look.BACK, vsync=True, resizable=True
         )
@@ -118,6 +122,9 @@ class Panes:
             if pane.across in zooms:
                 pane.camera.rect = zooms[pane.across]
             pane.view.scene.transform.changed.connect(partial(self._moved, pane))
+            if pane.stack is not None:
+                pane.show_stack(self.manner)
+                self._give_camera(pane)
         self._rows[position] = made
         self.lay_out()
         return made
@@ -219,11 +226,64 @@ class Panes:
         """Show every picture whole."""
         for pane in self.panes:
             pane.fit()
+            if pane.is_volume:
+                self._look_at(pane)
 
-    def set_plane(self, pane: Pane, pixels: np.ndarray[Any, Any]) -> None:
-        """Show `pixels` with the next draw; they are read until then, and not copied before."""
-        pane.set_pixels(pixels)
+    def set_plane(self, pane: Pane, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Show `pixels` with the next draw, and return what is seen of them; see `Pane.set_pixels`."""
         self._fresh = True
+        return pane.set_pixels(pixels)
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """Those that are shown."""
+        return [pane.stack for pane in self.panes if pane.stack is not None]
+
+    def show_stacks(self, manner: str | None = None, z: int | None = None) -> None:
+        """Show all stacks in another manner (one of `pellucid.viewer.stack.MANNERS`), or another of their slices."""
+        if manner is not None:
+            self.manner = manner
+        for pane in self.panes:
+            pane.show_stack(manner, z)
+        for pane in self.panes:
+            self._give_camera(pane)
+        if manner == "volume":
+            self._turn(None)
+        self.canvas.update()
+        self._on_view()
+
+    def _give_camera(self, pane: Pane) -> None:
+        """Let a volume be turned, and a picture moved."""
+        if pane.is_volume:
+            if pane.view.camera is pane.camera:
+                pane.view.camera = scene.TurntableCamera(fov=0.0, elevation=90.0, azimuth=0.0)
+                pane.view.scene.transform.changed.connect(partial(self._moved, pane))
+                self._look_at(pane)
+        elif pane.view.camera is not pane.camera:
+            turned = pane.view.camera
+            pane.view.camera = pane.camera
+            turned.parent = None
+
+    def _look_at(self, pane: Pane) -> None:
+        """Show a volume whole."""
+        width, height = pane.across
+        pane.view.camera.center = (0.0, 0.0, 0.0)
+        pane.view.camera.scale_factor = 1.1 * max(width * pane.place[3] / max(pane.place[2], 1.0), height)
+
+    def _turn(self, moved: Pane | None) -> None:
+        """Turn all volumes like one, or like the first."""
+        panes = [pane for pane in self.panes if pane.is_volume and pane.view.camera is not pane.camera]
+        if not panes or self._following:
+            return
+        self._following = True
+        given = (moved if moved is not None and moved in panes else panes[0]).view.camera
+        for pane in panes:
+            camera = pane.view.camera
+            if camera is not given:
+                for name in ("elevation", "azimuth", "roll", "scale_factor", "center"):
+                    if getattr(camera, name) != getattr(given, name):
+                        setattr(camera, name, getattr(given, name))
+        self._following = False
 
     def under(self, x: float, y: float) -> Pane | None:
         """Return the pane under a point of the canvas."""
@@ -240,6 +300,8 @@ class Panes:
         if pane is None:
             return None
         host = next(cell.host for cell in self.cells if pane in cell.panes)
+        if host.is_volume:
+            return None
         left, top = host.place[:2]
         u, v = host.camera.transform.imap((x - left, y - top))[:2]
         return (pane, float(u), float(v)) if 0 <= u < pane.across[0] and 0 <= v < pane.across[1] else None
@@ -252,6 +314,9 @@ class Panes:
     def _moved(self, moved: Pane, _event: Any) -> None:
         # vispy's own links of cameras call each other without end as soon as there are three.
         if self._following:
+            return
+        if moved.is_volume:
+            self._turn(moved)
             return
         self._following = True
         for pane in self.panes:

@@ -65,6 +65,13 @@ class Shown:
             if self.contrast.learn(subsample(pixels), now_ns):
                 self.apply()
 
+    def relearn(self, pixels: np.ndarray[Any, Any], now_ns: int) -> None:
+        """Take over that something else is seen of the same frame."""
+        if self.contrast.auto:
+            self.contrast.restart()
+        if self.contrast.learn(subsample(pixels), now_ns):
+            self.apply()
+
     def miss(self, where: str, now_ns: int) -> None:
         """Take over that a frame does not bring this plane."""
         if now_ns - self.seen_ns > HOLD_NS:
@@ -88,6 +95,8 @@ class Shown:
         um = pane.stream.pixel_um / pane.zoom if pane.stream.pixel_um else None
         taken = where_taken(pane.stream, self._info.axes, self._note.places) if self._info is not None else ""
         projection = pane.stream.details.get("projections", {}).get(pane.plane, "")
+        if pane.stack is not None:
+            projection = pane.stack.told
         taken = "   ".join(text for text in (taken, projection) if text)
         return Caption(place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
 

@@ -30,6 +30,8 @@ from pellucid.viewer.overlay import Overlay
 from pellucid.viewer.pane import Pane
 from pellucid.viewer.panes import Panes
 from pellucid.viewer.shown import Shown
+from pellucid.viewer.slices import Slices
+from pellucid.viewer.stack import MANNERS
 from pellucid.viewer.tools import Tools
 
 __all__ = ["Look", "ViewerWindow"]
@@ -38,6 +40,7 @@ WRITE_MS = 250
 SIZE = (1280, 740)
 """Width and height in logical pixels where neither the config nor the user has said another."""
 NO_SWITCH = 'no recorder here can be started and stopped. In the config: [[sinks]] kind = "recorder", start = "armed"'
+NO_STACK = 'there is no stack here that can be looked through. In the config: [session] unit = "stack"'
 BLINK_MS = 500
 """Each of two pictures is seen for so long where they blink."""
 
@@ -54,7 +57,7 @@ class Look:
         Width and height in logical pixels.
     contrast
         For all planes, or a table of planes.
-    arrangement, overlay
+    arrangement, overlay, stack
         As the config says; None for what the user had last.
     chain
         What the stages compute with, in words.
@@ -65,6 +68,7 @@ class Look:
     contrast: Given | Mapping[str, Given] = "auto"
     arrangement: str | None = None
     overlay: bool | None = None
+    stack: str | None = None
     chain: str = ""
 
 
@@ -137,6 +141,7 @@ class ViewerWindow(QWidget):
         self.tools = Tools(self.commands)
         self.bars = Bars(self._ask, self.tools)
         self.bars.set_chain(look_.chain)
+        self.slices = Slices(lambda z: self.step_z(z - self.panes.stacks[0].z))
         self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._blinks = QTimer(self)
@@ -156,6 +161,7 @@ class ViewerWindow(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.bars.header)
         layout.addWidget(canvas, 1)
+        layout.addWidget(self.slices)
         layout.addWidget(self.bars.losses)
         layout.addWidget(self.bars.footer)
         self.bars.set_state("idle", "waiting for frames")
@@ -173,6 +179,9 @@ class ViewerWindow(QWidget):
         if overlay and not matches([row for row in self.panes.rows if row]):
             self.set_overlay(True)
         self.overlay.texts = kept.get("texts", True) is not False
+        manner = given.stack or kept.get("stack")
+        if self.panes.stacks:
+            self.set_manner(manner if manner in MANNERS else "max")
         self.tools.refresh()
 
     def _remember(self) -> None:
@@ -182,6 +191,8 @@ class ViewerWindow(QWidget):
             chosen["size"] = [self.width(), self.height()]
         if self._look.arrangement is None:
             chosen["arrangement"] = self.panes.arrangement
+        if self._look.stack is None and self.panes.stacks:
+            chosen["stack"] = self.panes.manner
         if self._look.overlay is None and len(self._rows) > 1:
             chosen["overlay"] = self.panes.overlay
         if any(self._kept.get(key) != value for key, value in chosen.items()):
@@ -220,6 +231,39 @@ class ViewerWindow(QWidget):
             self.overlay.say(why, look.WARN)
         else:
             self.set_overlay(not self.panes.overlay)
+
+    def next_manner(self) -> None:
+        """Show stacks as their maximum, by slice, as a volume; says so where there are none."""
+        if not self.panes.stacks:
+            self.overlay.say(NO_STACK, look.WARN)
+            return
+        names = list(MANNERS)
+        self.set_manner(names[(names.index(self.panes.manner) + 1) % len(names)])
+
+    def set_manner(self, name: str) -> None:
+        """Show stacks in a manner; `name` is one of `MANNERS`."""
+        self.panes.show_stacks(manner=name)
+        self._write_slice()
+
+    def step_z(self, by: int) -> None:
+        """Show another slice."""
+        if not self.panes.stacks:
+            self.overlay.say(NO_STACK, look.WARN)
+            return
+        self.panes.show_stacks(manner="slice", z=self.panes.stacks[0].z + by)
+        self._write_slice()
+
+    def _write_slice(self) -> None:
+        """Show the slider as it should be now."""
+        stacks = self.panes.stacks
+        self.slices.setVisible(bool(stacks) and self.panes.manner == "slice")
+        if stacks:
+            self.slices.set(stacks[0].z, stacks[0].depth)
+        for shown in self.shown:
+            if shown.pane.stack is not None:
+                shown.relearn(shown.pane.stack.picture(), now_ns())
+        self.tools.refresh()
+        self._write_over()
 
     def press_record(self) -> None:
         """Start or stop recording; says so where there is nothing to switch."""
@@ -273,8 +317,7 @@ class ViewerWindow(QWidget):
         title = self._look.title or title_of(streams)
         self.setWindowTitle(f"{title} - pellucid")
         self.bars.set_title(title)
-        self.tools.refresh()
-        self._write_over()
+        self._write_slice()
 
     def show_frame(
         self, position: int, planes: Mapping[str, np.ndarray[Any, Any]], info: FrameInfo, note: Note | None = None
@@ -314,9 +357,9 @@ class ViewerWindow(QWidget):
         for shown in self._rows[position]:
             pixels = planes.get(shown.pane.plane)
             if pixels is not None:
-                shown.show(pixels, info, note, now)
-                self.panes.set_plane(shown.pane, pixels)
-                shown.read(pixels, under[1:] if under and under[0].across == shown.pane.across else None)
+                seen = self.panes.set_plane(shown.pane, pixels)
+                shown.show(seen, info, note, now)
+                shown.read(seen, under[1:] if under and under[0].across == shown.pane.across else None)
             elif not overtaken:
                 shown.miss(note.where, now)
         if notices != [shown.notice for shown in self._rows[position]]:
