@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from pellucid.errors import MissingExtra, SinkError, WireError
+from pellucid.errors import MissingExtra, SinkError, WireError, did_you_mean
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import RESTORED, Slot, Spec, Stream
@@ -32,6 +32,7 @@ from pellucid.sinks._window_process import START_S, WindowProcess
 __all__ = ["WHY", "Window"]
 
 Limits = Annotated[tuple[float, float], Field(description="low, high")]
+Gamma = Annotated[float, Field(ge=0.1, le=10)]
 TEND_S = 0.1
 """Between two signs of life to the window, also while no frame comes."""
 CLOSE_S = 2.0
@@ -57,6 +58,11 @@ class Window:
         Lay channels over each other in colours, where they have the same size. Left out, as it was last.
     contrast
         ``"auto"`` (slow percentiles), ``[low, high]``, or a table of planes.
+    colormap
+        A map of cmap's (``"gray"``, ``"viridis"``, ``"magma"``, ``"green"`` ...) for all planes, or a table of planes.
+        Left out, as it was last, and gray at first.
+    gamma
+        For all planes, or a table of planes: below 1 dark parts are lighter. Left out, as it was last, and 1 at first.
     max_fps
         Frames in between are left out.
     stack
@@ -80,12 +86,14 @@ class Window:
     arrangement: Literal["side", "split", "blink", "raw", "restored"] | None = None
     overlay: bool | None = None
     contrast: Literal["auto"] | Limits | dict[str, Literal["auto"] | Limits] = "auto"
+    colormap: str | dict[str, str] | None = None
+    gamma: Gamma | dict[str, Gamma] | None = None
     max_fps: Annotated[float, Field(gt=0, le=1000)] = 60.0
     stack: Literal["max", "middle", "slice", "volume"] | None = None
     screenshot: Path | None = None
     policy: ClassVar[str] = "latest"
     early: ClassVar[bool] = False
-    needs: ClassVar[dict[str, str]] = {"vispy": "window", "PySide6": "window"}
+    needs: ClassVar[dict[str, str]] = {"vispy": "window", "PySide6": "window", "OpenGL": "window", "cmap": "window"}
 
     @field_validator("contrast")
     @classmethod
@@ -94,6 +102,21 @@ class Window:
             if not isinstance(given, str) and not given[0] < given[1]:
                 raise ValueError(f"the lower limit comes first and is smaller, not {given[0]:g}, {given[1]:g}")
         return contrast
+
+    @field_validator("colormap")
+    @classmethod
+    def _is_known(cls, colormap: Any) -> Any:
+        if importlib.util.find_spec("cmap") is None:
+            return colormap  # `ready` says what is to be installed
+        import cmap
+
+        for name in colormap.values() if isinstance(colormap, dict) else [colormap]:
+            try:
+                cmap.Colormap(name or "gray")
+            except (ValueError, TypeError):
+                near = did_you_mean(str(name), [one.rpartition(":")[2] for one in cmap.Catalog()])
+                raise ValueError(f'"{name}" is no colour map.{near} Such as gray, viridis, magma, green') from None
+        return colormap
 
     def __post_init__(self) -> None:
         self.skipped = 0
@@ -170,6 +193,8 @@ class Window:
             "overlay": self.overlay,
             "stack": self.stack if self.stack in ("slice", "volume") else None,
             "chain": _chain(run),
+            "colormap": self.colormap,
+            "gamma": self.gamma,
             "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
             "session": os.getpid(),
             "planes": list(dict.fromkeys([*(name for feed in feeds for name in feed.planes), *_may_come(run)])),

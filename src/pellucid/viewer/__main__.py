@@ -19,9 +19,10 @@ import psutil
 from PySide6.QtCore import QSocketNotifier, Qt, QTimer
 from PySide6.QtWidgets import QApplication
 
-from pellucid.errors import WireError
+from pellucid.errors import PellucidError, WireError
 from pellucid.protocols import FrameInfo
 from pellucid.viewer.asking import Asking
+from pellucid.viewer.graphics import texture_limit
 from pellucid.viewer.newest import Newest
 from pellucid.viewer.note import read_note
 from pellucid.viewer.window import Look, ViewerWindow
@@ -52,6 +53,11 @@ def main() -> int:
     # Without a GPU the screen is drawn by the processor (Mesa's llvmpipe), which takes all of its cores for that.
     os.environ.setdefault("LP_NUM_THREADS", str(max((os.cpu_count() or 1) // 2, 1)))
     app = QApplication(sys.argv[:1])
+    try:
+        most = texture_limit()
+    except PellucidError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
     receiver = Receiver("tcp://127.0.0.1:*", planes=tuple(told["planes"]), turns=True)
     print(receiver.endpoint, flush=True)
     hello = receiver.accept(WAIT_S)
@@ -76,6 +82,9 @@ def main() -> int:
         told["overlay"],
         told["stack"],
         told["chain"],
+        told["colormap"],
+        told["gamma"],
+        most,
     )
     window = ViewerWindow(newest.streams, newest.planes, look, drawn, app.quit, Asking(str(told["session"])))
     window.setAttribute(Qt.WidgetAttribute.WA_QuitOnClose, True)

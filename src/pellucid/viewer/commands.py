@@ -44,6 +44,14 @@ def commands_of(window: ViewerWindow) -> list[Action]:
             "contrast", ("A",), "automatic contrast on or off", window.switch_contrast, "Auto",
             lambda: any(shown.contrast.auto for shown in window.shown),
         ),
+        Action(
+            "histogram", ("G",), "histograms, with limits to drag", window.switch_histogram,
+            "Histogram", lambda: not window.histograms.isHidden(),
+        ),
+        Action("log", ("L",), "histograms logarithmic or linear", window.histograms.switch_log),
+        Action("colormap", ("M",), "next colour map, of the plane under the cursor or of all", window.next_colormap),
+        Action("darker", ("]",), "gamma up: dark parts darker", lambda: window.change_gamma(2**0.25)),
+        Action("lighter", ("[",), "gamma down: dark parts lighter", lambda: window.change_gamma(2**-0.25)),
         Action("record", ("R",), "start or stop recording", window.press_record, once=True),
         Action(
             "texts", ("T",), "names and scale bars on or off", window.switch_texts, "Texts", lambda: overlay.texts

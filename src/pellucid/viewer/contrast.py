@@ -96,6 +96,16 @@ class Contrast:
         self._learnt_ns = 0
         self._sample = None
 
+    @property
+    def sample(self) -> np.ndarray[Any, Any]:
+        """What was learnt from last; empty before the first picture."""
+        return np.zeros(0) if self._sample is None else self._sample
+
+    def hold(self, low: float, high: float) -> None:
+        """Keep limits that somebody has chosen, until they are switched to automatic."""
+        self.auto = False
+        self.limits = _apart(low, high)
+
     def switch(self) -> None:
         """Automatic on or off; off returns to the given limits, or holds the present ones where none were given."""
         self.auto = not self.auto

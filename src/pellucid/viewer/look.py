@@ -29,6 +29,7 @@ QLabel#losses {{ color: {LOSS}; background: #35100f; border-top: 1px solid #5c1a
 QLabel#losses {{ padding: 5px 14px; font-weight: 600; }}
 QLabel#recording[mood="idle"] {{ color: {MUTED}; }}
 QLabel#recording[mood="warn"] {{ color: {WARN}; }}
+QFrame#histograms {{ background: {LINE}; border: 0; }}
 QFrame#slices {{ background: {BAR}; border: 0; border-top: 1px solid {LINE}; }}
 QToolButton#tool {{ color: {MUTED}; background: transparent; border: 1px solid transparent; border-radius: 5px; }}
 QToolButton#tool {{ padding: 2px 7px; font-family: {FONT}; font-size: 12px; }}

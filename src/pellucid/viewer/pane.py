@@ -18,6 +18,7 @@ from vispy.visuals.transforms import STTransform
 
 from pellucid.protocols import Spec, Stream
 from pellucid.viewer import look
+from pellucid.viewer.colours import Tone, colour_map
 from pellucid.viewer.layout import Place
 from pellucid.viewer.shutter import EVERYWHERE, NOWHERE, Shutter
 from pellucid.viewer.stack import Stack
@@ -50,6 +51,8 @@ class Pane:
         In which it lies over others; None where it is by itself.
     stack
         Where the plane is a z-stack.
+    thin
+        Every so many-th pixel of a row and a column goes to the graphics, which take no larger picture; 1: all.
     """
 
     position: int
@@ -64,6 +67,7 @@ class Pane:
     seen: Place | None = None
     colour: str | None = None
     stack: Stack | None = None
+    thin: int = 1
     _maps: tuple[Any, ...] = ()
     _edges: tuple[float, float] = EVERYWHERE
 
@@ -99,8 +103,24 @@ class Pane:
             self.stack.take(pixels)
             pixels = self.stack.picture()
         for image, plane in zip(self.images, pixels if self.spec.is_colour else (pixels,), strict=True):
-            image.set_data(plane)
+            image.set_data(plane[:: self.thin, :: self.thin])
         return pixels
+
+    def set_tone(self, tone: Tone) -> None:
+        """Show values in the colours of a map; colour pictures have their own, and take the gamma alone."""
+        visuals = self._visuals()
+        for visual in visuals:
+            if visual.gamma != tone.gamma:
+                visual.gamma = tone.gamma
+        if self.spec.is_colour:
+            return
+        wanted = colour_map(tone.name)
+        if self.colour is not None:
+            self._maps = tuple(wanted for _ in self.images)  # for when it is by itself again
+            return
+        for visual in visuals:
+            if visual.cmap is not wanted:
+                visual.cmap = wanted
 
     def show_stack(self, manner: str | None = None, z: int | None = None) -> np.ndarray[Any, Any] | None:
         """Show a stack in another manner, or another of its slices; return what is seen. None where it is no stack."""
@@ -115,7 +135,7 @@ class Pane:
                 volume.set_gl_state("translucent" if self.colour is None else "additive", depth_test=False)
                 self.stack.show_volume()
         picture = self.stack.picture()
-        self.images[0].set_data(picture)
+        self.images[0].set_data(picture[:: self.thin, :: self.thin])
         self.open_to(self._edges)
         return picture
 
@@ -172,13 +192,19 @@ class Pane:
         self.view.parent = None
 
 
-def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec, across: tuple[int, int]) -> Pane:
-    """Return a black pane on a canvas; see `Pane` for the parameters."""
+def make_pane(
+    canvas: Any, position: int, stream: Stream, plane: str, spec: Spec, across: tuple[int, int], most: int = 1 << 30
+) -> Pane:
+    """Return a black pane on a canvas; see `Pane` for the parameters.
+
+    `most` is how many pixels the graphics take along an axis.
+    """
     camera = scene.PanZoomCamera(aspect=1)
     camera.flip = (False, True, False)  # y down, as cameras and arrays count
     view = scene.ViewBox(camera=camera, bgcolor=look.PANE, parent=canvas.scene)
-    maps = [Colormap([look.PANE, colour]) for colour in _PRIMARIES] if spec.is_colour else ["grays"]
-    height, width = spec.shape[-2:]
+    maps = [Colormap([look.PANE, colour]) for colour in _PRIMARIES] if spec.is_colour else [colour_map("gray")]
+    thin = -(-max(spec.shape[-2:]) // most)
+    height, width = (-(-size // thin) for size in spec.shape[-2:])
     images, shutters = [], []
     for colours in maps:
         image = scene.Image(
@@ -187,12 +213,15 @@ def make_pane(canvas: Any, position: int, stream: Stream, plane: str, spec: Spec
         )  # fmt: skip
         if spec.is_colour:
             image.set_gl_state("additive", depth_test=False)
-        image.transform = STTransform(scale=(across[0] / width, across[1] / height))
+        # By the size of the plane: the last pixel of a thinned row stands for fewer than the others.
+        scale = (across[0] * thin / spec.shape[-1], across[1] * thin / spec.shape[-2])
+        image.transform = STTransform(scale=scale)
         shutters.append(Shutter())
         image.attach(shutters[-1])
         images.append(image)
     pane = Pane(position, stream, plane, spec, view, camera, tuple(images), across, tuple(shutters))
     if len(spec.shape) == 3 and not spec.is_colour:
         pane.stack = Stack(stream, spec, across)
+    pane.thin = thin
     pane.fit()
     return pane

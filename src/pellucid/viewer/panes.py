@@ -16,6 +16,7 @@ from pellucid.protocols import Spec, Stream
 from pellucid.viewer import look
 from pellucid.viewer.arrangement import Cell, arrange
 from pellucid.viewer.channels import colours_of
+from pellucid.viewer.graphics import texture_limit
 from pellucid.viewer.layout import Place, lay_out
 from pellucid.viewer.pane import Pane, make_pane
 from pellucid.viewer.shutter import EVERYWHERE, NOWHERE
@@ -39,6 +40,8 @@ class Panes:
         (scan-out, a compositor) is not in it.
     on_view
         Called when the visible area or the place of a pane changed.
+    most
+        Pixels that the graphics take along an axis of a texture; None: as many as they say.
 
     Attributes
     ----------
@@ -56,7 +59,8 @@ class Panes:
         How stacks are shown.
     """
 
-    def __init__(self, on_drawn: Callable[[int], None], on_view: Callable[[], None]) -> None:
+    def __init__(self, on_drawn: Callable[[int], None], on_view: Callable[[], None], most: int | None = None) -> None:
+        self._most = texture_limit() if most is None else most
         self._on_drawn = on_drawn
         self._on_view = on_view
         self._fresh = self._painted = self._following = False
@@ -117,7 +121,10 @@ class Panes:
         else:
             self._rows.append([])
         height, width = next(iter(planes.values())).shape[-2:] if planes else (1, 1)
-        made = [make_pane(self.canvas, position, stream, name, spec, (width, height)) for name, spec in planes.items()]
+        made = [
+            make_pane(self.canvas, position, stream, name, spec, (width, height), self._most)
+            for name, spec in planes.items()
+        ]
         for pane in made:
             if pane.across in zooms:
                 pane.camera.rect = zooms[pane.across]

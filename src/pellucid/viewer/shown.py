@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.protocols import RAW, FrameInfo
+from pellucid.viewer.colours import Tone
 from pellucid.viewer.contrast import Contrast, subsample
 from pellucid.viewer.names import where_taken
 from pellucid.viewer.note import Note
@@ -26,7 +27,7 @@ class Shown:
     Parameters
     ----------
     pane
-    contrast
+    contrast, tone
         Of its plane.
     name
         Over the pane.
@@ -41,8 +42,9 @@ class Shown:
         When it was last given pixels.
     """
 
-    def __init__(self, pane: Pane, contrast: Contrast, name: str) -> None:
+    def __init__(self, pane: Pane, contrast: Contrast, name: str, tone: Tone | None = None) -> None:
         self.pane, self.contrast, self.name = pane, contrast, name
+        self.tone = tone or Tone()
         self.notice = ""
         self.values: tuple[float, ...] = ()
         self.seen_ns = 0
@@ -52,9 +54,10 @@ class Shown:
         self.apply()
 
     def apply(self) -> None:
-        """Show the plane within the limits of its contrast."""
+        """Show the plane within the limits of its contrast, and in its colours."""
         if self.contrast.limits:
             self.pane.set_limits(self.contrast.limits)
+        self.pane.set_tone(self.tone)
 
     def show(self, pixels: np.ndarray[Any, Any], info: FrameInfo, note: Note, now_ns: int) -> None:
         """Take over a frame whose pixels the pane was given."""
@@ -97,8 +100,14 @@ class Shown:
         projection = pane.stream.details.get("projections", {}).get(pane.plane, "")
         if pane.stack is not None:
             projection = pane.stack.told
-        taken = "   ".join(text for text in (taken, projection) if text)
+        thin = f"every {pane.thin}{_ordinal(pane.thin)} pixel: the graphics take no more" if pane.thin > 1 else ""
+        tone = self.tone.told if pane.colour is None and not pane.spec.is_colour else ""
+        taken = "   ".join(text for text in (taken, projection, tone, thin) if text)
         return Caption(place, self.name, detail, um, self.notice, pane.plane != RAW, taken)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "st", 2: "nd", 3: "rd"}.get(number if number < 20 else number % 10, "th")
 
 
 def _short(limits: tuple[float, float]) -> str:

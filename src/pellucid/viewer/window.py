@@ -22,8 +22,10 @@ from pellucid.viewer.arrangement import ARRANGEMENTS, Cell, matches
 from pellucid.viewer.asking import Asking
 from pellucid.viewer.bars import Bars
 from pellucid.viewer.captions import captions_of
+from pellucid.viewer.colours import Tone, colour_map, tone_for
 from pellucid.viewer.commands import commands_of
 from pellucid.viewer.contrast import Given, contrast_for
+from pellucid.viewer.histograms import Histograms
 from pellucid.viewer.names import names_of, title_of
 from pellucid.viewer.note import Losses, Note, told_losses
 from pellucid.viewer.overlay import Overlay
@@ -61,6 +63,10 @@ class Look:
         As the config says; None for what the user had last.
     chain
         What the stages compute with, in words.
+    colormap, gamma
+        For all planes, or a table of planes; None for what the user had last.
+    most
+        See `pellucid.viewer.panes.Panes`.
     """
 
     title: str = ""
@@ -70,6 +76,13 @@ class Look:
     overlay: bool | None = None
     stack: str | None = None
     chain: str = ""
+    colormap: str | Mapping[str, str] | None = None
+    gamma: float | Mapping[str, float] | None = None
+    most: int | None = None
+
+
+def _table(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}
 
 
 def clock(unix_ns: int) -> str:
@@ -120,6 +133,7 @@ class ViewerWindow(QWidget):
         self._rates: tuple[float, float] | None = None
         self._dragged: Cell | None = None
         self._ended = ""
+        self._tones: dict[str, Tone] = {}
         self._kept, trouble = settings.load()
         self.screenshot: Path | None = None
 
@@ -130,12 +144,13 @@ class ViewerWindow(QWidget):
         palette.setColor(QPalette.ColorRole.Window, look.BACK)
         self.setPalette(palette)
 
-        self.panes = Panes(self._drawn, self._write_over)
+        self.panes = Panes(self._drawn, self._write_over, look_.most)
         canvas = self.panes.canvas.native
         canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
+        self.histograms = Histograms(self._write_over)
         self.commands = commands_of(self)
         self.overlay.keys = told_keys(self.commands)
         self.tools = Tools(self.commands)
@@ -162,6 +177,7 @@ class ViewerWindow(QWidget):
         layout.addWidget(self.bars.header)
         layout.addWidget(canvas, 1)
         layout.addWidget(self.slices)
+        layout.addWidget(self.histograms)
         layout.addWidget(self.bars.losses)
         layout.addWidget(self.bars.footer)
         self.bars.set_state("idle", "waiting for frames")
@@ -191,6 +207,14 @@ class ViewerWindow(QWidget):
             chosen["size"] = [self.width(), self.height()]
         if self._look.arrangement is None:
             chosen["arrangement"] = self.panes.arrangement
+        known = _table(self._kept.get("tones"))
+        tones = {
+            plane: {"colormap": tone.name, "gamma": tone.gamma}
+            for plane, tone in self._tones.items()
+            if tone.told or plane in known
+        }
+        if tones and self._look.colormap is None and self._look.gamma is None:
+            chosen["tones"] = {**known, **tones}
         if self._look.stack is None and self.panes.stacks:
             chosen["stack"] = self.panes.manner
         if self._look.overlay is None and len(self._rows) > 1:
@@ -231,6 +255,54 @@ class ViewerWindow(QWidget):
             self.overlay.say(why, look.WARN)
         else:
             self.set_overlay(not self.panes.overlay)
+
+    def _tone_of(self, plane: str) -> Tone:
+        """Return the tone of a plane, which all streams have in common."""
+        if plane not in self._tones:
+            kept = _table(_table(self._kept.get("tones")).get(plane))
+            names = self._look.colormap if self._look.colormap is not None else kept.get("colormap")
+            gammas = self._look.gamma if self._look.gamma is not None else kept.get("gamma")
+            tone = tone_for(names, gammas, plane)
+            try:
+                colour_map(tone.name)
+            except ValueError:  # remembered from another version; what the config says has been looked at
+                tone.name = "gray"
+            self._tones[plane] = tone
+        return self._tones[plane]
+
+    def _chosen(self) -> list[str]:
+        """Return the plane under the cursor, or all."""
+        under = self._under()
+        return [under[0].plane] if under else list(dict.fromkeys(shown.pane.plane for shown in self.shown))
+
+    def next_colormap(self) -> None:
+        """Show the plane under the cursor in the next colour map; all planes where there is none under it."""
+        for plane in self._chosen():
+            self._tones[plane].next()
+        self._apply_tones()
+
+    def change_gamma(self, factor: float) -> None:
+        """Change the gamma of the plane under the cursor by a factor; of all planes where there is none under it."""
+        for plane in self._chosen():
+            self._tones[plane].change_gamma(factor)
+        self._apply_tones()
+
+    def _apply_tones(self) -> None:
+        for shown in self.shown:
+            shown.apply()
+        self._write_over()
+
+    def switch_histogram(self) -> None:
+        """Show the histograms or hide them."""
+        self.histograms.setVisible(self.histograms.isHidden())
+        self._write_histograms()
+
+    def _write_histograms(self) -> None:
+        """Show the histograms of the stream under the cursor, or of the first."""
+        if self.histograms.isHidden() or not self._rows:
+            return
+        under = self._under()
+        self.histograms.show_planes(self._rows[under[0].position if under else 0])
 
     def next_manner(self) -> None:
         """Show stacks as their maximum, by slice, as a volume; says so where there are none."""
@@ -306,7 +378,7 @@ class ViewerWindow(QWidget):
                     contrast = contrast_for(self._look.contrast, pane.plane, is_colour=pane.spec.is_colour)
                 else:
                     contrast.restart()  # the same camera sees another part of the specimen
-                row.append(Shown(pane, contrast, ""))
+                row.append(Shown(pane, contrast, "", self._tone_of(pane.plane)))
             self._rows[position : position + 1] = [row]
             self._infos.pop(position, None)
         self._fresh = None
@@ -405,6 +477,7 @@ class ViewerWindow(QWidget):
                 number, clock(at), self._told_rates(rate), None if late is None else (float(late[0]), float(late[1]))
             )
         self._write_cursor()
+        self._write_histograms()
         missing = next((shown.notice for shown in self.shown if shown.notice), "")
         if self._ended:
             self.bars.set_state("idle", self._ended)
