@@ -267,7 +267,6 @@ def test_details_that_are_no_json():
 )
 def test_whatever_a_sender_numbers_every_frame_has_one_end(steps):
     ledger = Ledger()
-    ledger.histogram("received")
     numbering = Numbering(ledger, 10)
     numbers: list[int] = []
     reasons: set[str] = set()
