@@ -19,10 +19,12 @@ from typing import Any
 from pellucid.metrics import Histogram
 from pellucid.protocols import FrameInfo
 
-__all__ = ["Marks", "latency_of", "together"]
+__all__ = ["WAY", "Marks", "latency_of", "together"]
 
 _BEFORE = ("received", "uploaded")
 _BEHIND = ("downloaded", "processed", "disk_raw", "disk", "display")
+WAY = frozenset(_BEFORE + _BEHIND)
+"""All marks that are no stage's."""
 
 
 class Marks:
@@ -55,8 +57,7 @@ class Marks:
     def arrived(self, info: FrameInfo) -> None:
         """Hot: take the first mark of a frame."""
         self.received.add(info.received_ns - info.camera_ns)
-        if info.unsure_ns > self.unsure_ns:
-            self.unsure_ns = info.unsure_ns
+        self.unsure_ns = max(self.unsure_ns, info.unsure_ns)
 
     def restored(self, info: FrameInfo) -> None:
         """Hot: take the marks of a frame that went through all stages."""

@@ -90,8 +90,8 @@ def breakdown_section(facts: Facts, tally: Tally) -> Markup:
     return _section(
         "time",
         "Where the time goes",
-        "The mean frame's way, all bars on one scale. Of the stages the report keeps medians, which are shown within "
-        "the time between received and restored; the rest of it is waiting and copies.",
+        "The mean frame's way, all bars on one scale. From received to uploaded a frame waits for the stages, and is "
+        "copied for them. Rows of older recordings do not tell the stages: there the report's medians are shown.",
         *parts,
         within,
         disk,

@@ -241,7 +241,7 @@ class Chain:
             info, ends_ns = slot.info, self._ends_ns
             with torch.inference_mode():
                 self._given.copy_(self._raw[slot.index])
-                info.uploaded_ns = now_ns()
+                up_ns = now_ns()
                 for i, (stage, given, result) in enumerate(self._steps[slot.index]):
                     at = i
                     if (told := self._told[i]) is not None:
@@ -250,7 +250,7 @@ class Chain:
                     ends_ns[i] = now_ns()
             # The frame outlives its slot, until its row is written: it takes the times with it.
             info.stages, info.stages_ns = self._passed, tuple(ends_ns)
-            info.downloaded_ns = ends_ns[-1]
+            info.uploaded_ns, info.downloaded_ns = up_ns, ends_ns[-1]
         except Exception as error:
             where = f"stages[{at}] {self.names[at]}" if at >= 0 else f"stages {', '.join(self.names)}"
             raise StageError(f"{where} raised {type(error).__name__}: {error}") from error
