@@ -41,8 +41,10 @@ class Marks:
         From the camera until each mark. Each is added to in one thread at a time.
     stages, durations : list of Histogram
         Of each stage: from the camera until its end, and the time within it.
+    unsure : Histogram
+        To how much the clock of the camera's computer was known, for each frame; empty where it is this one's own.
     unsure_ns : int
-        The camera's clock was known to this at worst, for all frames so far; 0 where it is this computer's own.
+        The same of the newest frame.
     """
 
     def __init__(self, stages: Sequence[str] = ()) -> None:
@@ -52,12 +54,14 @@ class Marks:
         self.durations = [Histogram() for _ in stages]
         self.downloaded, self.processed = Histogram(), Histogram()
         self.disk_raw, self.disk, self.display = Histogram(), Histogram(), Histogram()
-        self.unsure_ns = 0
+        self.unsure, self.unsure_ns = Histogram(), 0
 
     def arrived(self, info: FrameInfo) -> None:
         """Hot: take the first mark of a frame."""
         self.received.add(info.received_ns - info.camera_ns)
-        self.unsure_ns = max(self.unsure_ns, info.unsure_ns)
+        if info.unsure_ns:
+            self.unsure.add(info.unsure_ns)
+            self.unsure_ns = info.unsure_ns
 
     def restored(self, info: FrameInfo) -> None:
         """Hot: take the marks of a frame that went through all stages."""
@@ -83,8 +87,8 @@ class Marks:
             "latency_ms": {name: h.summary() for name, h in self.named() if h.count},
             "duration_ms": {name: h.summary() for name, h in zip(self.names, self.durations, strict=True) if h.count},
         }
-        if self.unsure_ns:
-            told["clock_unsure_ms"] = round(self.unsure_ns * 1e-6, 4)
+        if self.unsure.count:
+            told["clock_unsure_ms"] = self.unsure.summary()
         return told
 
 

@@ -200,4 +200,5 @@ def _print_latency(report: Mapping[str, Any]) -> None:
                 marks.add_row(mark, *(f"{row[k]:.2f}" for k in ("p50", "p95", "p99", "max")))
         console.print(marks)
         if unsure := stream.get("clock_unsure_ms"):
-            say(f"each ± {unsure:.3g} ms at most: so well is the clock of that camera's computer known here")
+            known = f"± {unsure['p50']:.2g} ms ({unsure['max']:.2g} at most)"
+            say(f"each {known}: the camera's clock is another computer's, and known so well")

@@ -13,6 +13,7 @@ from pellucid.report_page.chart_time import latency_chart
 from pellucid.report_page.facts import Facts, stream_name, table
 from pellucid.report_page.picture_svg import show
 from pellucid.report_page.pictures import Pair
+from pellucid.report_page.series import Series
 from pellucid.report_page.svg import Markup, el, join
 from pellucid.report_page.tables import latency_table, loss_table, summary_table, ways_table
 from pellucid.report_page.tally import StreamTally, Tally
@@ -54,14 +55,23 @@ def _latency_of(facts: Facts, tally: Tally, index: int, stream: StreamTally, *, 
     if not marks:
         return None
     name = stream_name(facts.contents, index) + (_RAW if raw else "")
+    # On a CPU the last stage writes its result to where it is wanted, and two pictures would be the same.
+    drawn = [mark for before, mark in zip([None, *marks], marks, strict=False) if not _repeats(until, before, mark)]
     inside = join(
         latency_table(until, marks, "Percentiles of the whole run."),
-        _figure("Over time.", latency_chart(tally, until, marks, name)),
-        _figure("Distribution.", distribution_chart(until, marks, name)),
+        _figure("Over time.", latency_chart(tally, until, drawn, name)),
+        _figure("Distribution.", distribution_chart(until, drawn, name)),
     )
     if raw and stream.until:
         return el("details", el("summary", name), inside)
     return join(el("h3", name), inside)
+
+
+def _repeats(until: Mapping[str, Series], before: str | None, mark: str) -> bool:
+    if before is None or mark != "downloaded":
+        return False
+    one, other = until[before], until[mark]
+    return (one.count, one.sum_ms, one.max_ms) == (other.count, other.sum_ms, other.max_ms)
 
 
 def breakdown_section(facts: Facts, tally: Tally) -> Markup:

@@ -485,8 +485,10 @@ class Session:
                 self.error = self.error or RunError(f"{name} could not finish: {error}")
             lost = getattr(sink, "lost", 0)
             self._branches[name].counts.update(written=-lost, lost=lost)
-        how = getattr(getattr(self.source, "source", self.source), "ended", "")
+        source = getattr(self.source, "source", self.source)
+        how = getattr(source, "ended", "")
         self._close_source()
+        clock = getattr(source, "clock", None)
         if not ledger.complete:
             self._note("the camera's side went without its totals: frames after its last sign of life are unknown")
         self.report = make_report(
@@ -498,6 +500,7 @@ class Session:
                 "config_sha256": self._facts.get("config_sha256", ""),
                 "version": self._facts.get("version", ""),
                 "hardware": hardware(self._device),
+                **({"clock": clock} if clock else {}),
             },
         )
         if self.report["frames"]["unaccounted"] and self.error is None:
