@@ -12,12 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import camera
 from far import clock
 
-taken: list[int] = []
+taken: dict[int, int] = {}
 _FrameInfo = camera.FrameInfo
 
 
 def noting(**keys: Any) -> Any:
-    taken.append(clock.true_ns(keys["camera_ns"]))
+    taken[keys["camera_number"]] = clock.true_ns(keys["camera_ns"])
     return _FrameInfo(**keys)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pellucid.report_page.axes import milliseconds
 from pellucid.report_page.breakdown import ways
 from pellucid.report_page.chart_breakdown import breakdown_chart
 from pellucid.report_page.chart_distribution import distribution_chart
@@ -58,6 +59,7 @@ def _latency_of(facts: Facts, tally: Tally, index: int, stream: StreamTally, *, 
     # On a CPU the last stage writes its result to where it is wanted, and two pictures would be the same.
     drawn = [mark for before, mark in zip([None, *marks], marks, strict=False) if not _repeats(until, before, mark)]
     inside = join(
+        _unsure(stream),
         latency_table(until, marks, "Percentiles of the whole run."),
         _figure("Over time.", latency_chart(tally, until, drawn, name)),
         _figure("Distribution.", distribution_chart(until, drawn, name)),
@@ -65,6 +67,19 @@ def _latency_of(facts: Facts, tally: Tally, index: int, stream: StreamTally, *, 
     if raw and stream.until:
         return el("details", el("summary", name), inside)
     return join(el("h3", name), inside)
+
+
+def _unsure(stream: StreamTally) -> Markup | None:
+    """Say how well the clock of another computer was known, to which all latencies are off at most."""
+    if not stream.unsure.count:
+        return None
+    usual, most = milliseconds(stream.unsure.quantile_ms(0.5)), milliseconds(stream.unsure.max_ms)
+    return el(
+        "p",
+        f"The camera is at another computer, whose clock was aligned with this one's over the wire: each latency is "
+        f"± {usual} (median; {most} at most).",
+        class_="note",
+    )
 
 
 def _repeats(until: Mapping[str, Series], before: str | None, mark: str) -> bool:
