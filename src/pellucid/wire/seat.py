@@ -110,8 +110,9 @@ class Seat:
         self._answers += 1
         # One that tells the second time first has heard before both.
         self.clock.add(beat.echo_ns, min(beat.echo_at_ns, beat.ping_ns), beat.ping_ns, now)
-        if abs(self.clock.offset_ns) > self.clock.unsure_ns >= 0:
+        if abs(self.clock.offset_ns) > self.clock.unsure_ns >= 0 and not self._apart:
             self._apart = True
+            self._asks, self.ask_ns = _ASK_TIMES, now
 
     @property
     def timed(self) -> bool:
@@ -132,7 +133,7 @@ class Seat:
         """Return what the report says of the sender's clock; None where it is this one."""
         if self.clock.unsure_ns < 0 or (not self._apart and (self.attached or self.writer.is_here)):
             return None
-        return {"sender": self.hello.name, **self.clock.describe()}
+        return ({"sender": self.hello.name} if self.hello.name else {}) | self.clock.describe()
 
     def is_lost(self, now: int, timeout_ns: int, heartbeat_ns: int) -> bool:
         """Tell whether the sender was silent for too long, or its process is dead."""
