@@ -13,13 +13,13 @@ after its results may have gone: its time comes back from the window and is note
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from pellucid.metrics import Histogram
 from pellucid.protocols import FrameInfo
 
-__all__ = ["WAY", "Marks", "latency_of", "together"]
+__all__ = ["WAY", "Marks", "free_name", "latency_of", "together"]
 
 _BEFORE = ("received", "uploaded")
 _BEHIND = ("downloaded", "processed", "disk_raw", "disk", "display")
@@ -103,6 +103,12 @@ def together(some: Iterable[Histogram]) -> Histogram:
     return total
 
 
+def free_name(name: str, stream: int, taken: Container[str]) -> str:
+    """Return what a stage is called among those of all streams: from the second on with the stream's number."""
+    # A stream's own second stage of a kind has its place in the config behind its name, which may be the same.
+    return next(n for n in (name, f"{name} {stream}", f"{name} (stream {stream})") if n not in taken)
+
+
 def latency_of(some: Sequence[tuple[int, Marks]], expected: Callable[[str], bool]) -> dict[str, Histogram]:
     """Return the latencies of a run: each mark over all streams, and each stage of each stream by itself.
 
@@ -124,7 +130,6 @@ def latency_of(some: Sequence[tuple[int, Marks]], expected: Callable[[str], bool
     over_all(_BEFORE)
     for index, marks in some:
         for name, until in zip(marks.names, marks.stages, strict=True):
-            # The second stream with a stage of one name has its number behind it.
-            found[name if name not in found else f"{name} {index}"] = until
+            found[free_name(name, index, found)] = until
     over_all(_BEHIND)
     return found

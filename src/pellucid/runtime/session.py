@@ -37,6 +37,7 @@ import psutil
 
 from pellucid.errors import PellucidError, RunError, SinkError, SourceError, StageError, did_you_mean
 from pellucid.ledger import Ledger
+from pellucid.marks import free_name
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
 from pellucid.runtime.chain import Chain, pick_device, use_threads
@@ -218,7 +219,7 @@ class Session:
     def _name_durations(self, lane: Lane) -> None:
         marks, durations = self.ledger.marks_of(lane.stream.index), self.ledger.duration
         for name, took in zip(marks.names, marks.durations, strict=True):
-            durations[name if name not in durations else f"{name} {lane.stream.index}"] = took
+            durations[free_name(name, lane.stream.index, durations)] = took
 
     # ---------------------------------------------------------------- run
 

@@ -22,7 +22,7 @@ Losses = dict[str, dict[str, dict[str, int]]]
 """``dropped`` or ``lost`` -> camera -> place -> frames."""
 
 Told = dict[str, Any]
-"""What the window was told of the run beside its frames: ``losses``, ``recording``, ``latency_ms``, as far as there are."""
+"""What the window was told of the run beside its frames: ``losses``, ``recording`` and ``latency_ms``, if any."""
 
 
 def told_of(ledger: Ledger) -> Told:
