@@ -76,8 +76,8 @@ def _unsure(stream: StreamTally) -> Markup | None:
     usual, most = milliseconds(stream.unsure.quantile_ms(0.5)), milliseconds(stream.unsure.max_ms)
     return el(
         "p",
-        f"The camera is at another computer, whose clock was aligned with this one's over the wire: each latency is "
-        f"± {usual} (median; {most} at most).",
+        f"The camera is at another computer, whose clock was aligned with this one's over the wire: each latency "
+        f"but that until sent, which its own clock tells, is ± {usual} (median; {most} at most).",
         class_="note",
     )
 
