@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.marks import Marks, latency_of
 from pellucid.metrics import Histogram, Rate
 from pellucid.protocols import RAW, FrameInfo, Stream
 
@@ -106,8 +107,8 @@ class Ledger:
     ----------
     rows : collections.deque
         Finished frames as dictionaries, to be taken by whoever writes them; bounded by `keep_rows`.
-    latency : dict of str to Histogram
-        From the camera's side to each mark, end to end.
+    marks : dict of int to Marks
+        By the stream's index: when its frames reached each mark.
     duration : dict of str to Histogram
         The time spent within each part.
     streams : dict of int to Ends
@@ -142,7 +143,8 @@ class Ledger:
         self.notes: list[str] = []
         self.rows: deque[FrameInfo | dict[str, Any]] = deque()
         self.keep_rows = False
-        self.latency: dict[str, Histogram] = {}
+        self.marks: dict[int, Marks] = {}
+        self._expected: set[str] = set()
         self.duration: dict[str, Histogram] = {}
         self.arrivals = Rate()
         self._told = 0
@@ -151,13 +153,24 @@ class Ledger:
         self.last_ns = 0
         self._ends = threading.Lock()
 
-    def histogram(self, mark: str) -> Histogram:
-        """Return the end-to-end latency of a mark, made at its first use (before the hot loop)."""
-        return self.latency.setdefault(mark, Histogram())
+    def expect(self, mark: str) -> None:
+        """Give a mark its place among the latencies also while no frame has reached it."""
+        self._expected.add(mark)
 
-    def follow(self, stream: Stream) -> None:
-        """Begin to count for a stream; before its first frame."""
+    @property
+    def latency(self) -> dict[str, Histogram]:
+        """From the camera's side to each mark, end to end, as it is now: of all streams together, stages of each."""
+        return latency_of(sorted(self.marks.copy().items()), self._expected.__contains__)
+
+    def follow(self, stream: Stream, stages: Sequence[str] = ()) -> None:
+        """Begin to count for a stream, with the names of its stages; before its first frame."""
         self._of(stream.index).camera = stream.camera
+        self.marks[stream.index] = Marks(stages)
+
+    def marks_of(self, stream: int) -> Marks:
+        """Return the marks of a stream, made at their first use."""
+        found = self.marks.get(stream)
+        return found if found is not None else self.marks.setdefault(stream, Marks())
 
     def _of(self, stream: int) -> Ends:
         found = self.streams.get(stream)
@@ -176,7 +189,7 @@ class Ledger:
         if not self.first_ns:
             self.first_ns, self.first_count = info.received_ns, count
         self.last_ns = info.received_ns
-        self.latency["received"].add(info.received_ns - info.camera_ns)
+        self.marks_of(info.stream).arrived(info)
 
     def ended(self, info: FrameInfo, state: str, where: str = "") -> None:
         """Note how a frame that arrived ended: ``"processed"``, or ``"raw_only"`` and what made it so."""

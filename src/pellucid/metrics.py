@@ -39,6 +39,13 @@ class Histogram:
             self.sum_ns += ns
             self.max_ns = max(self.max_ns, ns)
 
+    def merge(self, other: Histogram) -> None:
+        """Count all that another one has counted, as well."""
+        self._counts += other._counts
+        self.count += other.count
+        self.sum_ns += other.sum_ns
+        self.max_ns = max(self.max_ns, other.max_ns)
+
     def quantile_ms(self, q: float) -> float:
         """Return the duration below which the share `q` lies, in ms, within 1%; nan while empty."""
         if self.count == 0:

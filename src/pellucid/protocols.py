@@ -142,8 +142,14 @@ class FrameInfo:
         When the camera's side had the frame: the start of every latency.
     sent_ns, received_ns
         Leaving the camera's process and arriving in the session.
+    uploaded_ns
+        The raw plane lies where the stages read it.
+    stages, stages_ns
+        Names of the stages that it went through, and the end of each; 0 where a GPU does not tell it.
+    downloaded_ns
+        The last stage's result lies in host memory.
     processed_ns
-        The last stage's result is in host memory.
+        The results were looked at, and go on to the sinks.
     recorded_ns
         The writer has accepted the last plane of this frame.
     displayed_ns
@@ -170,6 +176,8 @@ class FrameInfo:
         Of a stack: when the camera's side had its first plane.
     notes
         Name of a stage -> what it noted of this frame, a number or a list of them for each name.
+    unsure_ns
+        The camera's clock is another computer's, and known to this: all latencies are off by as much at most.
     """
 
     seq: int
@@ -193,6 +201,11 @@ class FrameInfo:
     planes: tuple[int, ...] = ()
     began_ns: int = 0
     notes: Mapping[str, Mapping[str, float | list[float]]] | None = None
+    uploaded_ns: int = 0
+    stages: tuple[str, ...] = ()
+    stages_ns: tuple[int, ...] = ()
+    downloaded_ns: int = 0
+    unsure_ns: int = 0
 
     @property
     def count(self) -> int:

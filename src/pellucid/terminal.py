@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pellucid.ledger import Ledger
+from pellucid.marks import WAY
 from pellucid.metrics import now_ns
 from pellucid.protocols import RAW
 
@@ -76,10 +77,11 @@ class LiveLine:
         if not ledger.received:
             return line.append("waiting for the first frame", style="dim")
         line.append(f"{ledger.received} frames  {ledger.arrivals.per_s():6.1f}/s", style="bold")
-        for mark in _shown(ledger.latency):
-            h = ledger.latency[mark]
+        latency = ledger.latency
+        for mark in _shown(latency):
+            h = latency[mark]
             if h.count:
-                line.append(f"  {mark} {h.quantile_ms(0.5):.1f} ms", style="cyan")
+                line.append(f"  {mark} {h.quantile_ms(0.5):.1f} (p99 {h.quantile_ms(0.99):.1f}) ms", style="cyan")
         ends = ledger.cameras()
         for state in ("dropped", "lost"):
             text = _told(ends, state)
@@ -105,7 +107,7 @@ def _told(cameras: Mapping[str, Mapping[str, Any]], state: str) -> str:
 
 def _shown(marks: Mapping[str, Any]) -> list[str]:
     """Return the marks worth a place in the line: the last stage, the disk, the screen."""
-    ends = [m for m in marks if m not in ("received", "disk", "disk_raw", "display")][-1:]
+    ends = [m for m in marks if m not in WAY][-1:]
     return (ends or ["received"]) + [m for m in ("disk", "display") if m in marks]
 
 
@@ -180,10 +182,23 @@ def print_summary(report: Mapping[str, Any]) -> None:
     rate = report["throughput"]
     table.add_row("throughput", f"{rate['frames_per_s']:.1f} frames/s, {rate['megabytes_per_s']:.1f} MB/s raw")
     console.print(table)
-    marks = Table(title="latency from the camera, ms", title_justify="left")
-    for column in ("until", "p50", "p95", "p99", "max"):
-        marks.add_column(column, justify="left" if column == "until" else "right")
-    for mark, row in report["latency_ms"].items():
-        if row["n"]:
-            marks.add_row(mark, *(f"{row[k]:.2f}" for k in ("p50", "p95", "p99", "max")))
-    console.print(marks)
+    _print_latency(report)
+
+
+def _print_latency(report: Mapping[str, Any]) -> None:
+    """Print the percentiles until each mark, a table for each stream."""
+    streams = [stream for stream in report["streams"] if stream.get("latency_ms")]
+    for stream in streams or [report]:
+        title = "latency from the camera, ms"
+        if len(streams) > 1:
+            title += f": {stream['camera']}, {stream['channel']}"
+        marks = Table(title=Text(title), title_justify="left")
+        for column in ("until", "p50", "p95", "p99", "max"):
+            marks.add_column(column, justify="left" if column == "until" else "right")
+        for mark, row in stream["latency_ms"].items():
+            if row["n"]:
+                marks.add_row(mark, *(f"{row[k]:.2f}" for k in ("p50", "p95", "p99", "max")))
+        console.print(marks)
+        if unsure := stream.get("clock_unsure_ms"):
+            known = f"± {unsure['p50']:.2g} ms ({unsure['max']:.2g} at most)"
+            say(f"each {known}: the camera's clock is another computer's, and known so well")

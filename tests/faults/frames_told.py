@@ -54,7 +54,6 @@ class Run:
         if disk is not None:
             self.recorder.disk = disk
         self.ledger = Ledger()
-        self.ledger.histogram("received")
         self.said: list[str] = []
         self.sent = 0
         self._infos: list[FrameInfo] = []

@@ -8,6 +8,7 @@ import torch
 
 from pellucid.bench.gpu import deconvolve, pictures
 from pellucid.bench.lane import Lane
+from pellucid.metrics import now_ns
 from pellucid.protocols import Spec, Stream
 
 
@@ -22,6 +23,27 @@ class NotANumber:
 
     def __call__(self, given, result):
         torch.div(given, given, out=result)
+
+    def close(self):
+        pass
+
+
+class Slow:
+    """A stage that takes a while on the GPU."""
+
+    reads = writes = None
+
+    def __init__(self, captures):
+        self.captures = captures
+
+    def open(self, stream, given, device):
+        self.by = torch.ones(1024, 1024, device=device) / 1024
+        return Spec(given.shape, "float32", device)
+
+    def __call__(self, given, result):
+        result.copy_(given)
+        for _ in range(20):
+            result.copy_(result @ self.by)
 
     def close(self):
         pass
@@ -56,6 +78,28 @@ def test_deconvolution_on_the_gpu_is_that_on_the_cpu(shape, method, iterations, 
     assert torch.cuda.memory_allocated() == before
     on_cpu.close()
     on_gpu.close()
+
+
+@pytest.mark.parametrize("captured", [True, False], ids=["captured", "eager"])
+def test_marks_are_in_the_order_of_the_way(captured, gpu):
+    """Also of frames that are in flight together, whose events must not overwrite each other's."""
+    stages = {"one": Slow(captured), "two": Slow(captured)}
+    lane = Lane(stages, Stream(Spec((1024, 1024), "uint16")), gpu)
+    image = np.ones((1024, 1024), np.uint16)
+    before = now_ns()
+    for i in range(6):
+        lane.chain.submit(lane.fill(i, image))
+    for slot in lane.slots:
+        assert lane.chain.finish(slot) is None
+        info = slot.info
+        assert info.stages == ("one", "two")
+        first, second = info.stages_ns
+        assert (first == 0) == captured
+        way = [before - 1_000_000, info.uploaded_ns, *([] if captured else [first]), second, info.downloaded_ns]
+        assert way == sorted(way)
+        assert second - info.uploaded_ns > 0.5 * (info.downloaded_ns - info.uploaded_ns)
+        assert info.downloaded_ns <= now_ns()
+    lane.close()
 
 
 def test_nan_is_seen_in_its_own_frame_only(gpu):

@@ -87,6 +87,11 @@ def test_what_is_scraped_is_what_the_report_says(tmp_path):
         for state in ("raw_only", "dropped", "lost"):
             for reason, n in ends[state].items():
                 assert total(found, f"pellucid_frames_{state}_total", camera=camera, reason=reason) == n
+    for index, stream in enumerate(report["streams"]):
+        for mark, row in stream["latency_ms"].items():
+            of = {"stream": str(index), "camera": stream["camera"], "until": mark}
+            assert total(found, "pellucid_stream_latency_seconds_count", **of) == row["n"] > 0
+    assert "pellucid_clock_unsure_seconds" not in found  # its own clock
     assert total(found, "pellucid_frames_recorded_total") == frames["recorded"]
     assert total(found, "pellucid_frames_in_session") == 0
     assert total(found, "pellucid_received_bytes_total") == frames["received"] * 64 * 48 * 2

@@ -119,9 +119,11 @@ def test_percentiles_are_those_of_the_rows(tmp_path):
     page = Page(write_report(folder))
     rows = [row for row in rows_of(folder) if row["state"] == "processed"]
     told = page.tables["Percentiles of the whole run."]
-    assert [row[0] for row in told] == ["until received", "until restored", "until written"] * 2
+    marks = ("received", "uploaded", "scale", "downloaded", "processed", "recorded")
+    named = {"processed": "restored", "recorded": "written"}
+    assert [row[0] for row in told] == [f"until {named.get(mark, mark)}" for mark in marks] * 2
     for stream in (0, 1):
-        for row, mark in zip(told[3 * stream :], ("received_ms", "processed_ms", "recorded_ms"), strict=False):
+        for row, mark in zip(told[6 * stream :], [f"{mark}_ms" for mark in marks], strict=False):
             values = np.sort([r[mark] for r in rows if r["stream"] == stream])
             assert row[6] == str(len(values))
             assert ms(row[4]) == pytest.approx(max(values[-1], 1e-3), rel=6e-3)
@@ -141,9 +143,11 @@ def test_the_parts_of_the_way_add_up_to_the_whole(tmp_path):
     whole = np.mean([row["recorded_ms"] for row in rows])
     assert sum(ms(row[2]) for row in parts.values()) == pytest.approx(whole, rel=0.02)
     assert sum(float(row[3].rstrip("%")) for row in parts.values()) == pytest.approx(100, abs=3)
+    took = [row["scale_ms"] - row["uploaded_ms"] for row in rows]
+    assert ms(parts["stage scale"][2]) == pytest.approx(np.mean(took), rel=0.01)
     p50 = json.loads((folder / "report.json").read_text())["duration_ms"]["scale"]["p50"]
-    assert ms(parts["stage scale"][2]) == pytest.approx(p50, rel=0.01)
-    assert ms(parts["stage scale"][4]) == pytest.approx(p50, rel=0.01)
+    assert ms(parts["stage scale"][4]) == pytest.approx(p50, rel=0.02)
+    assert "scale → downloaded" not in parts  # it writes its result to where it is wanted
     assert ms(parts["camera → received"][2]) == pytest.approx(np.mean([r["received_ms"] for r in rows]), rel=0.01)
     bars = list(page.chart("Where the time goes").iter("rect"))
     widths = [float(rect.get("width")) for rect in bars]
@@ -365,7 +369,7 @@ def test_a_million_frames_make_a_small_page_in_little_memory(tmp_path):
     page = Page(write_report(folder))
     assert page.tile("frames") == "60,000"
     assert page.tile("dropped or lost") == "61"
-    assert len(page.chart("Latency over time").findall(".//rect")) < 3 * 260
+    assert len(page.chart("Latency over time").findall(".//rect")) < 5 * 260
 
 
 def test_rows_without_times_damaged_lines_and_no_report(tmp_path):
@@ -386,7 +390,7 @@ def test_rows_without_times_damaged_lines_and_no_report(tmp_path):
     assert "3 lines of frames.jsonl are damaged" in words
     assert "report.json is damaged" in words
     assert "config.toml was changed after the run" in words
-    assert page.tables["Percentiles of the whole run."][2][6] == "37"
+    assert page.tables["Percentiles of the whole run."][5][6] == "37"
 
 
 def test_what_is_no_recording_is_one_line(tmp_path):

@@ -51,7 +51,6 @@ def test_the_clock_is_the_same_in_another_process():
 )
 def test_what_was_produced_is_the_sum_of_what_became_of_it(ends, gaps, unexplained):
     ledger = Ledger()
-    ledger.histogram("received")
     for i, state in enumerate(ends):
         info = FrameInfo(i, camera_ns=1, received_ns=2)
         ledger.arrived(info, 8)

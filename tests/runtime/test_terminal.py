@@ -12,7 +12,6 @@ SPEC = Spec((4, 4), "uint16")
 
 def line(*cameras: str, missing=()) -> str:
     ledger = Ledger()
-    ledger.histogram("received")
     for i, camera in enumerate(cameras):
         ledger.follow(Stream(SPEC, camera=camera, index=i))
     ledger.arrived(FrameInfo(0, camera_ns=1, received_ns=2), 32)
@@ -45,7 +44,6 @@ def test_a_loss_is_told_with_its_camera_where_there_are_several():
 
 def test_what_was_not_recorded_is_told_of_frames_and_of_planes():
     ledger = Ledger()
-    ledger.histogram("received")
     ledger.follow(Stream(SPEC, camera="cam"))
     for seq in range(3):
         ledger.arrived(FrameInfo(seq, camera_ns=1, received_ns=2), 32)

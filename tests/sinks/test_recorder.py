@@ -31,7 +31,6 @@ PLANES = {"raw": STREAM.spec, "restored": Spec((32, 48), "float32")}
 def record(path: Path, *, frames: int = 6, skip: tuple[int, ...] = (), **keys) -> Ledger:
     recorder = Recorder(path=str(path), **keys)
     ledger = Ledger()
-    ledger.histogram("received")
     recorder.open(
         [STREAM], [PLANES], {"config": "# a config\n", "config_sha256": "abc", "version": "9", "ledger": ledger}
     )

@@ -32,7 +32,6 @@ class Run:
         self.recorder = Recorder(path=str(path), **keys)
         self.path = path
         self.ledger = Ledger()
-        self.ledger.histogram("received")
         self.said: list[str] = []
         sha256 = hashlib.sha256(b"# c\n").hexdigest()
         run = {"config": "# c\n", "config_sha256": sha256, "ledger": self.ledger, "tell": self.said.append}
@@ -77,7 +76,6 @@ class Experiment(Run):
         self.recorder = Recorder(path=str(path), **keys)
         self.path, self.next = path, 0
         self.ledger = Ledger()
-        self.ledger.histogram("received")
         run = {"config": "# c\n", "config_sha256": "0", "version": "0", "ledger": self.ledger}
         self.recorder.open([self.stream], [{"raw": self.stream.spec}], run)
         self.ring = LocalRing(self.stream, 2, {})

@@ -14,7 +14,6 @@ from pellucid.errors import WireError
 from pellucid.ledger import Ledger
 from pellucid.protocols import Spec, Stream
 from pellucid.wire import message
-from pellucid.wire.clock import ClockOffset
 from pellucid.wire.feed import MAX_PLANE_BYTES, Feed
 from pellucid.wire.handshake import Hello, Place, Welcome
 from pellucid.wire.message import BadMessage, Beat, Missing, Totals
@@ -267,7 +266,6 @@ def test_details_that_are_no_json():
 )
 def test_whatever_a_sender_numbers_every_frame_has_one_end(steps):
     ledger = Ledger()
-    ledger.histogram("received")
     numbering = Numbering(ledger, 10)
     numbers: list[int] = []
     reasons: set[str] = set()
@@ -306,14 +304,3 @@ def test_a_jump_without_sense_is_ignored():
     with pytest.raises(BadMessage, match="absurd"):
         numbering.told(2**40)
     assert numbering.expected == 0
-
-
-def test_clock_offset_takes_the_shortest_way():
-    clock = ClockOffset()
-    ahead = 5_000_000_000
-    for out, back in ((900, 100), (10, 12), (50, 400)):
-        clock.add(1000, 1000 + out + ahead, 2000 + ahead, 2000 + back)
-    assert clock.round_trip_ns == 22
-    assert abs(clock.offset_ns - ahead) <= 11
-    clock.add(1000, 1000 + ahead, 900_000 + ahead, 2000)  # a way shorter than none
-    assert clock.round_trip_ns == 22

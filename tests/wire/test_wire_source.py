@@ -22,7 +22,6 @@ from pellucid.wire.memory import SlotLayout, SlotMemory
 def run() -> Iterator[SimpleNamespace]:
     """Open and start a source, feed it slots, and count as the session does."""
     state = SimpleNamespace(source=None, memories=[], ledger=Ledger(), seen=[], wrong=[])
-    state.ledger.histogram("received")
 
     def start(source: WireSource, slots: int = 4) -> None:
         state.source = source

@@ -40,7 +40,6 @@ class Session:
     ) -> None:
         self.receiver = Receiver(endpoint, **{"heartbeat_s": 0.1, "timeout_s": 1.0} | options)
         self.ledger = Ledger()
-        self.ledger.histogram("received")
         self.slots, self.shared = slots, shared
         self.memories: list[SlotMemory] = []
         self.at: list[int] = []

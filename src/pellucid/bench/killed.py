@@ -83,8 +83,7 @@ def main() -> None:
     except SinkError as error:
         print(error)
         return
-    disk = feed.ledger.histogram("disk")
-    while disk.count < count:
+    while sum(marks.disk.count for marks in feed.ledger.marks.values()) < count:
         time.sleep(0.001)
     print(_WORD, flush=True)
     time.sleep(600)

@@ -71,7 +71,6 @@ class Feed:
     def begin(self, recorder: Recorder) -> Branch:
         """Open a recorder; return the branch through which it gets its frames."""
         self.ledger = Ledger()
-        self.ledger.histogram("received")
         self.ledger.follow(self._stream)
         run = {
             "ledger": self.ledger,

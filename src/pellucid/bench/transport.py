@@ -65,7 +65,6 @@ def _ours(side: int, frames: int, fps: float, way: dict[str, Any] | None = None,
             assert hello is not None
             memory = SlotMemory.create(SlotLayout(hello.feeds[0].planes, _SLOTS), shared=True)
             ledger = Ledger()
-            ledger.histogram("received")
             receiver.welcome([memory], ledger)
             for index in range(_SLOTS):
                 receiver.grant(0, index)

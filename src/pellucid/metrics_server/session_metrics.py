@@ -57,6 +57,7 @@ class SessionMetrics(Collector):
         yield InfoMetricFamily("pellucid", "What runs.", {**self._facts, "device": self._session.device})
         yield from self._frames(ledger)
         yield from _latency(ledger)
+        yield from self._of_streams(ledger)
         yield from self._queues()
         yield from self._recorders(ledger)
         yield from _process(self._session.device)
@@ -102,6 +103,25 @@ class SessionMetrics(Collector):
             "Frames restored a second, over the last seconds.",
             self._restored.per_s(ledger.processed),
         )
+
+    def _of_streams(self, ledger: Ledger) -> Iterable[Metric]:
+        """Yield the latency of each stream; that of a run is their sum, under a name of its own."""
+        text = "From the camera until a mark, of one stream."
+        family = HistogramMetricFamily("pellucid_stream_latency_seconds", text, labels=(*_STREAM, "until"))
+        unsure = Gauge(
+            "pellucid_clock_unsure_seconds",
+            "By how much the clock of the camera's computer, and so each latency, may be off.",
+            labels=_STREAM,
+        )
+        for index, marks in sorted(ledger.marks.copy().items()):  # copied: a stream may begin meanwhile
+            labels = self._labels(index, ledger.streams.get(index) or Ends())
+            for mark, histogram in marks.named():
+                if histogram.count:
+                    family.add_metric((*labels, mark), _buckets(histogram), histogram.sum_ns * 1e-9)
+            if marks.unsure_ns:
+                unsure.add_metric(labels, marks.unsure_ns * 1e-9)
+        yield family
+        yield unsure
 
     def _labels(self, index: int, ends: Ends) -> tuple[str, str, str]:
         """Return the labels of a stream; those of one that is gone stay what they were."""

@@ -43,7 +43,6 @@ def finish(out: Path, plan: Plan, recorded: Recorded, facts: Mapping[str, Any]) 
         The report.
     """
     ledger = Ledger()
-    ledger.histogram("received")
     streams = recorded.streams
     for stream in streams:
         ledger.follow(stream)

@@ -64,7 +64,8 @@ class Intake:
     ) -> None:
         self._ledger, self._rows, self._journal = ledger, rows, journal
         self._committer, self._backlog, self._hold, self._keep = committer, backlog, hold, keep
-        self._disk_time, self._raw_time = ledger.histogram("disk"), ledger.histogram("disk_raw")
+        ledger.expect("disk")
+        ledger.expect("disk_raw")
         self._counting = threading.Lock()
         self.unrecorded: Counter[str] = Counter()
         self.planes_unrecorded: Counter[str] = Counter()
@@ -193,9 +194,9 @@ class Intake:
             if first:
                 self._ledger.recorded += info.count
                 if not was_held:  # what waited for somebody to press the button says nothing of the disk
-                    self._raw_time.add(now - info.camera_ns)
+                    self._ledger.marks_of(info.stream).disk_raw.add(now - info.camera_ns)
             if not was_held and (not first or len(names) == len(part.of[info.stream])):
-                self._disk_time.add(now - info.camera_ns)
+                self._ledger.marks_of(info.stream).disk.add(now - info.camera_ns)
         self._committer.wrote(info.count if first else 0)
 
     def _about(self, info: FrameInfo, first: bool, jobs: Sequence[Job]) -> dict[str, Any]:

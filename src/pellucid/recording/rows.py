@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.ledger import Ledger
+from pellucid.marks import WAY
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo
 from pellucid.recording.disk import Disk
 
-__all__ = ["NAME", "FrameRows", "frame_row"]
+__all__ = ["NAME", "FrameRows", "frame_row", "stage_mark"]
 
 NAME = "frames.jsonl"
 
 _HOLD_NS = 1_000_000_000
 """A row waits so long for late marks (the window draws after the disk has the frame)."""
+_TAKEN = WAY | {"camera", "sent", "recorded", "displayed", "began", "read", "stages", "write"}
+"""Names of ``*_ms`` that are no stage's, also in rows of `pellucid process` and of stacks."""
 _ROWS_HELD = 10_000
 """So many rows wait for one with a smaller number; then they are written without it."""
 
@@ -111,8 +114,16 @@ def frame_row(info: FrameInfo, wall_s: float) -> dict[str, Any]:
         row["axes"] = dict(info.axes)
     if info.notes:
         row["notes"] = {stage: dict(notes) for stage, notes in info.notes.items()}
-    for mark in ("sent", "received", "processed", "recorded", "displayed"):
-        ns = getattr(info, f"{mark}_ns")
-        if ns:
-            row[f"{mark}_ms"] = round((ns - info.camera_ns) * 1e-6, 3)
+    if info.unsure_ns:
+        row["clock_unsure_us"] = round(info.unsure_ns * 1e-3, 1)
+    # In the order of the way, by which whoever reads them knows what lies between two.
+    marks = [("sent", info.sent_ns), ("received", info.received_ns), ("uploaded", info.uploaded_ns)]
+    marks += [(stage_mark(name), ns) for name, ns in zip(info.stages, info.stages_ns, strict=True)]
+    marks += [(mark, getattr(info, f"{mark}_ns")) for mark in ("downloaded", "processed", "recorded", "displayed")]
+    row |= {f"{mark}_ms": round((ns - info.camera_ns) * 1e-6, 3) for mark, ns in marks if ns}
     return row
+
+
+def stage_mark(name: str) -> str:
+    """Return what a stage's mark is called: by its name, where that is no mark already."""
+    return f"{name} stage" if name in _TAKEN else name

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.recording.rows import stage_mark
 from pellucid.report_page.facts import Facts, table
 from pellucid.report_page.series import Series
 from pellucid.report_page.tally import ENDS, StreamTally
@@ -63,16 +64,19 @@ class Way:
 
 def ways(stream: StreamTally, index: int, facts: Facts) -> list[Way]:
     """Return the ways that the frames of a stream went; those on which hardly any frame went are left out."""
-    found = _ways(stream.parts, _stages(index, facts), "")
-    return found + _ways(stream.raw_parts, {}, ", raw only")
+    names = _names(index, facts)
+    # Recordings of before have no marks of stages in their rows: what the report keeps has to do.
+    told = {} if any(step[1] in names for step in stream.parts) else _stages(index, facts)
+    found = _ways(stream.parts, told, names, "")
+    return found + _ways(stream.raw_parts, {}, names, ", raw only")
 
 
-def _ways(parts: Mapping[tuple[str, str], Series], stages: Stages, what: str) -> list[Way]:
+def _ways(parts: Mapping[tuple[str, str], Series], stages: Stages, names: Mapping[str, str], what: str) -> list[Way]:
     most = max((series.count for series in parts.values()), default=0)
     usual = {step: series for step, series in parts.items() if series.count * 20 > most}
     on_way = [(step, series) for step, series in usual.items() if step[1] not in ENDS]
     last = on_way[-1][0][1] if on_way else "camera"
-    begin = [piece for step, series in on_way for piece in _pieces(step, series, stages)]
+    begin = [piece for step, series in on_way for piece in _pieces(step, series, stages, names)]
     out = []
     for end, name in zip(ENDS, ("to the disk", "to the screen"), strict=True):
         series = usual.get((last, end))
@@ -86,10 +90,16 @@ def _ways(parts: Mapping[tuple[str, str], Series], stages: Stages, what: str) ->
     return out
 
 
-def _pieces(step: tuple[str, str], series: Series, stages: Stages) -> list[Piece]:
+def _pieces(step: tuple[str, str], series: Series, stages: Stages, names: Mapping[str, str]) -> list[Piece]:
     """Return a stretch, and that of the stages cut into them and what a frame waited there."""
     mean_ms = max(series.mean_ms, 0.0)
+    if step[1] in names:
+        return [Piece(names[step[1]], mean_ms, "stage", _percentiles(series))]
+    if step[0] in names and series.max_ms <= 0:
+        return []  # on a CPU the last stage writes its result to where it is wanted: nothing is downloaded
     name = f"{mark_name(step[0])} → {mark_name(step[1])}"
+    if step[1] == "uploaded":
+        return [Piece(name, mean_ms, "wait", _percentiles(series))]
     within = sum(told[0] for told in stages.values())
     if step[1] != "processed" or not within:
         return [Piece(name, mean_ms, "way", _percentiles(series))]
@@ -97,6 +107,15 @@ def _pieces(step: tuple[str, str], series: Series, stages: Stages) -> list[Piece
     share = min(1.0, mean_ms / within)
     waits = Piece("waiting for the stages, and copies", mean_ms - within * share, "wait")
     return [waits, *(Piece(stage, told[0] * share, "stage", told) for stage, told in stages.items())]
+
+
+def _names(index: int, facts: Facts) -> dict[str, str]:
+    """Return what the way until a stage's mark is called, by the mark."""
+    rows = [stage for stage in facts.stages(index) if isinstance(stage.get("stage"), str)]
+    if len(rows) > 1 and all(stage.get("captured") for stage in rows):
+        # One graph: only its end has a mark.
+        return {stage_mark(rows[-1]["stage"]): f"stages {', '.join(stage['stage'] for stage in rows)}"}
+    return {stage_mark(stage["stage"]): f"stage {stage['stage']}" for stage in rows}
 
 
 def _stages(index: int, facts: Facts) -> Stages:

@@ -43,6 +43,7 @@ def run_section(facts: Facts) -> Markup:
         join(el("h3", "Stages"), *(_stage(stage) for stage in _stages(facts))) if _stages(facts) else None,
         el("h3", "Machine"),
         machine,
+        _clock(facts),
         el("h3", "Versions and hashes"),
         facts_list(
             [
@@ -56,6 +57,24 @@ def run_section(facts: Facts) -> Markup:
         id="run",
         aria_labelledby="run-title",
     )
+
+
+def _clock(facts: Facts) -> Markup | None:
+    """Return what was known of another computer's clock at the end of the run."""
+    told = table(facts.report, "clock")
+    units = (
+        ("offset_ms", "it is ahead by", "ms"),
+        ("unsure_ms", "known to", "ms"),
+        ("round_trip_ms", "shortest way there and back", "ms"),
+        ("drift_ppm", "it runs faster by", "millionths"),
+        ("drift_unsure_ppm", "which is known to", "millionths"),
+        ("exchanges", "exchanges", ""),
+        ("jumps", "jumps", ""),
+    )
+    some = [
+        (name, f"{told[key]:,} {unit}".strip()) for key, name, unit in units if isinstance(told.get(key), int | float)
+    ]
+    return join(el("h3", "The clock of the camera's computer, at the end"), facts_list(some)) if some else None
 
 
 def _streams(facts: Facts) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pellucid.report_page.axes import milliseconds
 from pellucid.report_page.breakdown import ways
 from pellucid.report_page.chart_breakdown import breakdown_chart
 from pellucid.report_page.chart_distribution import distribution_chart
@@ -13,6 +14,7 @@ from pellucid.report_page.chart_time import latency_chart
 from pellucid.report_page.facts import Facts, stream_name, table
 from pellucid.report_page.picture_svg import show
 from pellucid.report_page.pictures import Pair
+from pellucid.report_page.series import Series
 from pellucid.report_page.svg import Markup, el, join
 from pellucid.report_page.tables import latency_table, loss_table, summary_table, ways_table
 from pellucid.report_page.tally import StreamTally, Tally
@@ -54,14 +56,37 @@ def _latency_of(facts: Facts, tally: Tally, index: int, stream: StreamTally, *, 
     if not marks:
         return None
     name = stream_name(facts.contents, index) + (_RAW if raw else "")
+    # On a CPU the last stage writes its result to where it is wanted, and two pictures would be the same.
+    drawn = [mark for before, mark in zip([None, *marks], marks, strict=False) if not _repeats(until, before, mark)]
     inside = join(
+        _unsure(stream),
         latency_table(until, marks, "Percentiles of the whole run."),
-        _figure("Over time.", latency_chart(tally, until, marks, name)),
-        _figure("Distribution.", distribution_chart(until, marks, name)),
+        _figure("Over time.", latency_chart(tally, until, drawn, name)),
+        _figure("Distribution.", distribution_chart(until, drawn, name)),
     )
     if raw and stream.until:
         return el("details", el("summary", name), inside)
     return join(el("h3", name), inside)
+
+
+def _unsure(stream: StreamTally) -> Markup | None:
+    """Say how well the clock of another computer was known, to which all latencies are off at most."""
+    if not stream.unsure.count:
+        return None
+    usual, most = milliseconds(stream.unsure.quantile_ms(0.5)), milliseconds(stream.unsure.max_ms)
+    return el(
+        "p",
+        f"The camera is at another computer, whose clock was aligned with this one's over the wire: each latency "
+        f"but that until sent, which its own clock tells, is ± {usual} (median; {most} at most).",
+        class_="note",
+    )
+
+
+def _repeats(until: Mapping[str, Series], before: str | None, mark: str) -> bool:
+    if before is None or mark != "downloaded":
+        return False
+    one, other = until[before], until[mark]
+    return (one.count, one.sum_ms, one.max_ms) == (other.count, other.sum_ms, other.max_ms)
 
 
 def breakdown_section(facts: Facts, tally: Tally) -> Markup:
@@ -90,8 +115,8 @@ def breakdown_section(facts: Facts, tally: Tally) -> Markup:
     return _section(
         "time",
         "Where the time goes",
-        "The mean frame's way, all bars on one scale. Of the stages the report keeps medians, which are shown within "
-        "the time between received and restored; the rest of it is waiting and copies.",
+        "The mean frame's way, all bars on one scale. From received to uploaded a frame waits for the stages, and is "
+        "copied for them. Rows of older recordings do not tell the stages: there the report's medians are shown.",
         *parts,
         within,
         disk,

@@ -61,6 +61,8 @@ class StreamTally:
         The same of frames that stayed raw only.
     parts, raw_parts
         The time between two marks that follow each other on the way, in the order of the way.
+    unsure
+        To how much the clock of the camera's computer was known, in ms; without a frame where it is this one's own.
     received, processed
         Frames.
     both, raw
@@ -73,6 +75,7 @@ class StreamTally:
     raw_until: dict[str, Series] = field(default_factory=dict)
     parts: dict[tuple[str, str], Series] = field(default_factory=dict)
     raw_parts: dict[tuple[str, str], Series] = field(default_factory=dict)
+    unsure: Series = field(default_factory=Series)
     received: int = 0
     processed: int = 0
     both: Candidates = field(default_factory=Candidates)
@@ -138,6 +141,7 @@ class Tally:
         for stream in self.streams.values():
             for some in (stream.until, stream.raw_until, stream.parts, stream.raw_parts):
                 yield from some.values()
+            yield stream.unsure
 
     def _coarsen(self) -> None:
         """Leave a few frames in a bin, so that its percentiles mean something."""
@@ -193,6 +197,9 @@ class Tally:
         if recorded and row.get("stream", 0) == index:
             sums = row["xxh3"]
             (stream.both if len(sums) > 1 else stream.raw).offer(row)
+        us = row.get("clock_unsure_us")
+        if isinstance(us, int | float) and isfinite(us):
+            stream.unsure.add(time_s, us * 1e-3)
         _note_marks(row, time_s, stream, self.grid, processed)
 
     def _note_events(self, row: dict[str, Any], index: int, time_s: float) -> None:

@@ -136,6 +136,7 @@ class Assembly:
             axes={axis: n for axis, n in (last.axes or {}).items() if axis != "z"},
             planes=tuple(self._numbers),
             began_ns=first.camera_ns,
+            unsure_ns=max(first.unsure_ns, last.unsure_ns),
         )
         self._slot = None
         self._numbers = [-1] * self._depth

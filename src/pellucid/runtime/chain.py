@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from pellucid.errors import PellucidError, StageError
-from pellucid.metrics import Histogram, now_ns
+from pellucid.metrics import now_ns
 from pellucid.protocols import RAW, RESTORED, FrameInfo, Slot, Spec, Stage, Stream
 from pellucid.runtime.colours import for_colours
 
@@ -122,8 +122,8 @@ class Chain:
         self._given = torch.zeros(())
         self._witnesses: list[list[torch.Tensor]] = []
         self._sums: list[torch.Tensor] = []
-        self.durations: list[Histogram] = [Histogram() for _ in stages]
-        self.marks: list[Histogram] = [Histogram() for _ in stages]
+        self._passed = tuple(stages)
+        self._ends_ns = [0] * len(stages)
         self._graph: _GraphRun | None = None
         self.remark = ""
 
@@ -238,19 +238,19 @@ class Chain:
                 at = -1
                 self._graph.submit(slot)
                 return
-            began = slot.info.camera_ns
-            before = now_ns()
+            info, ends_ns = slot.info, self._ends_ns
             with torch.inference_mode():
                 self._given.copy_(self._raw[slot.index])
+                up_ns = now_ns()
                 for i, (stage, given, result) in enumerate(self._steps[slot.index]):
                     at = i
                     if (told := self._told[i]) is not None:
-                        told(slot.info)
+                        told(info)
                     stage(given, result)
-                    after = now_ns()
-                    self.durations[i].add(after - before)
-                    self.marks[i].add(after - began)
-                    before = after
+                    ends_ns[i] = now_ns()
+            # The frame outlives its slot, until its row is written: it takes the times with it.
+            info.stages, info.stages_ns = self._passed, tuple(ends_ns)
+            info.uploaded_ns, info.downloaded_ns = up_ns, ends_ns[-1]
         except Exception as error:
             where = f"stages[{at}] {self.names[at]}" if at >= 0 else f"stages {', '.join(self.names)}"
             raise StageError(f"{where} raised {type(error).__name__}: {error}") from error
@@ -258,9 +258,8 @@ class Chain:
     def finish(self, slot: Slot) -> str | None:
         """Hot: wait for the slot's results; return what is wrong with them, or None. `remark` is worth a word."""
         if self._graph is not None:
-            took_ns, sums, notes = self._graph.finish(slot)
-            self.durations[-1].add(took_ns)
-            self.marks[-1].add(now_ns() - slot.info.camera_ns)
+            sums, notes = self._graph.finish(slot)
+            slot.info.stages = self._passed
         else:
             sums, notes = [], []
             with torch.inference_mode():
@@ -363,48 +362,57 @@ class _GraphRun:
         self._uploaded, self._taken, self._computed, self._fetched = (torch.cuda.Event() for _ in range(4))
         self._host: list[dict[str, torch.Tensor]] = []
         self._host_sums = [torch.zeros(self._sums.shape).pin_memory() for _ in slots]
-        self._began = [torch.cuda.Event(enable_timing=True) for _ in slots]
-        self._ended = [torch.cuda.Event(enable_timing=True) for _ in slots]
+        # Of each slot, since three frames are under way at once: when it was up, past each stage, and down.
+        self._timed = [[torch.cuda.Event(enable_timing=True) for _ in range(len(stages) + 2)] for _ in slots]
+        self._ends_ns = [0] * len(stages)
         for slot in slots:
             self._host.append({n: torch.from_numpy(slot.planes[n]) for n in (RAW, *outputs)})
         with torch.cuda.stream(self._run):
             for _ in range(3):
-                self._compute()
+                self._compute(None)
         torch.cuda.synchronize(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self.captured = all(stage.captures for stage in stages)
         if self.captured:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=self._run):
-                self._compute()
+                self._compute(None)
         for event in (self._taken, self._fetched):
             event.record(self._run)
 
-    def _compute(self) -> None:
+    def _compute(self, timed: Sequence[torch.cuda.Event] | None) -> None:
+        """Run the stages; `timed` marks the end of each, in which a graph must not be captured.
+
+        A graph has its events within it, one set for all its replays: the next frame's would overwrite them before
+        anybody has read this one's.
+        """
         for i, (stage, given, result) in enumerate(self._steps):
             stage(given, result)
             _look(stage, result, self._sums[i])
+            if timed is not None:
+                timed[i + 1].record(self._run)
         at = self._stages_count
         for notes in self._notes:
             self._sums[at : at + notes.numel()].copy_(notes.view(-1))
             at += notes.numel()
 
     def submit(self, slot: Slot) -> None:
-        host = self._host[slot.index]
+        host, timed = self._host[slot.index], self._timed[slot.index]
         with torch.inference_mode():
             with torch.cuda.stream(self._up):
                 self._up.wait_event(self._taken)
-                self._began[slot.index].record(self._up)
                 self._incoming.copy_(host[RAW], non_blocking=True)
                 self._uploaded.record(self._up)
+                timed[0].record(self._up)
             with torch.cuda.stream(self._run):
                 self._run.wait_event(self._uploaded)
                 self._at[RAW].copy_(self._incoming)
                 self._taken.record(self._run)  # the next upload may begin
                 if self._graph is not None:
                     self._graph.replay()
+                    timed[-2].record(self._run)
                 else:
-                    self._compute()
+                    self._compute(timed)
                 self._run.wait_event(self._fetched)
                 for name, tensor in self._outgoing.items():
                     tensor.copy_(self._at[name])
@@ -416,12 +424,20 @@ class _GraphRun:
                     host[name].copy_(tensor, non_blocking=True)
                 self._host_sums[slot.index].copy_(self._sums_out, non_blocking=True)
                 self._fetched.record(self._down)
-                self._ended[slot.index].record(self._down)
+                timed[-1].record(self._down)
 
-    def finish(self, slot: Slot) -> tuple[int, list[float], list[float]]:
-        ended = self._ended[slot.index]
+    def finish(self, slot: Slot) -> tuple[list[float], list[float]]:
+        timed, info = self._timed[slot.index], slot.info
+        ended = timed[-1]
         ended.synchronize()
-        took_ms: float = self._began[slot.index].elapsed_time(ended)
+        # The GPU has a clock of its own: its times are told backwards from now, when they are known here.
+        down = info.downloaded_ns = now_ns()
+        info.uploaded_ns = down - round(timed[0].elapsed_time(ended) * 1e6)
+        ends_ns = self._ends_ns
+        for i in range(self._stages_count):
+            if self._graph is None or i == self._stages_count - 1:
+                ends_ns[i] = down - round(timed[i + 1].elapsed_time(ended) * 1e6)
+        info.stages_ns = tuple(ends_ns)
         values: list[float] = self._host_sums[slot.index].tolist()
         count = self._stages_count
-        return round(took_ms * 1e6), values[:count], values[count:]
+        return values[:count], values[count:]

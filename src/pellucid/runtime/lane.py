@@ -51,7 +51,7 @@ class Lane:
         self._told: dict[str, Any] = {}
         self._remarked = False
         self._results = tuple(name for name in planes if name != RAW)
-        self._ledger = ledger
+        self._ledger, self._marks = ledger, ledger.marks_of(stream.index)
         self._ring: SlotRing | None = None
         self._early: list[Branch] = []
         self._late: list[tuple[Branch, bool]] = []
@@ -178,6 +178,7 @@ class Lane:
             self._remarked = True
             self._ledger.note(f"stream {self.stream.index}: {self.chain.remark} (told once)")
         slot.info.processed_ns = now_ns()
+        self._marks.restored(slot.info)
         self._ledger.ended(slot.info, "processed")
         self._spread(slot, self._results)
 
@@ -238,7 +239,7 @@ class Lane:
     def describe(self) -> dict[str, Any]:
         """Return what the report says of this stream."""
         stream = self.stream
-        return self._told or {
+        told = self._told or {
             "camera": stream.camera,
             "channel": stream.channel,
             "planes": {name: str(spec) for name, spec in self.planes.items()},
@@ -249,6 +250,7 @@ class Lane:
             "stages": self.stages(),
             "raw_only": self.raw_only,
         }
+        return told | self._marks.describe()
 
     def close(self, *, stuck: bool) -> None:
         """Close the stages and give the memory back; `stuck`: somebody still reads a slot."""

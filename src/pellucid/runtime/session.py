@@ -37,6 +37,7 @@ import psutil
 
 from pellucid.errors import PellucidError, RunError, SinkError, SourceError, StageError, did_you_mean
 from pellucid.ledger import Ledger
+from pellucid.marks import free_name
 from pellucid.metrics import Histogram, now_ns
 from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
 from pellucid.runtime.chain import Chain, pick_device, use_threads
@@ -151,9 +152,9 @@ class Session:
         self._look_for_room(self.lanes)
         for lane in self.lanes:
             self._allocate(lane)
-        self.ledger.histogram("received")
+        self.ledger.expect("received")
         for lane in self.lanes:
-            self._name_latencies(lane)
+            self._name_durations(lane)
         for name in self.sinks:
             self.ledger.duration[name] = Histogram()
         self._open_sinks(streams)
@@ -175,7 +176,7 @@ class Session:
         stages: dict[str, Stage] = self._make_stages(stream)
         chain = Chain(stages, stream, self._device, self._tell) if stages else None
         outputs = chain.open() if chain else {}
-        self.ledger.follow(stream)
+        self.ledger.follow(stream, chain.names if chain else ())
         return Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger)
 
     def _allocate(self, lane: Lane) -> None:
@@ -215,12 +216,10 @@ class Session:
             except Exception as error:
                 raise SinkError(f"{name} cannot open: {type(error).__name__}: {error}") from error
 
-    def _name_latencies(self, lane: Lane) -> None:
-        if lane.chain is not None:
-            for name, mark, took in zip(lane.chain.names, lane.chain.marks, lane.chain.durations, strict=True):
-                unique = name if name not in self.ledger.latency else f"{name} {lane.stream.index}"
-                self.ledger.latency[unique] = mark
-                self.ledger.duration[unique] = took
+    def _name_durations(self, lane: Lane) -> None:
+        marks, durations = self.ledger.marks_of(lane.stream.index), self.ledger.duration
+        for name, took in zip(marks.names, marks.durations, strict=True):
+            durations[free_name(name, lane.stream.index, durations)] = took
 
     # ---------------------------------------------------------------- run
 
@@ -389,7 +388,7 @@ class Session:
             self._look_for_room([lane])
             self._allocate(lane)
             self._note(f"stream {stream.index} ({stream.spec}): {error}. It is raw only; recording goes on")
-        self._name_latencies(lane)
+        self._name_durations(lane)
         takers = []
         for name, sink in self.sinks.items():
             extend = getattr(sink, "extend", None)
@@ -487,8 +486,10 @@ class Session:
                 self.error = self.error or RunError(f"{name} could not finish: {error}")
             lost = getattr(sink, "lost", 0)
             self._branches[name].counts.update(written=-lost, lost=lost)
-        how = getattr(getattr(self.source, "source", self.source), "ended", "")
+        source = getattr(self.source, "source", self.source)
+        how = getattr(source, "ended", "")
         self._close_source()
+        clock = getattr(source, "clock", None)
         if not ledger.complete:
             self._note("the camera's side went without its totals: frames after its last sign of life are unknown")
         self.report = make_report(
@@ -500,6 +501,7 @@ class Session:
                 "config_sha256": self._facts.get("config_sha256", ""),
                 "version": self._facts.get("version", ""),
                 "hardware": hardware(self._device),
+                **({"clock": clock} if clock else {}),
             },
         )
         if self.report["frames"]["unaccounted"] and self.error is None:

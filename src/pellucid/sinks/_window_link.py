@@ -49,7 +49,8 @@ class WindowLink:
     def __init__(self, endpoint: str, pictures: Sequence[Pictures], ledger: Ledger) -> None:
         self.drawn = 0
         self._sender: Sender | None = Sender(endpoint, [one.feed for one in pictures], name="session")
-        self._ledger, self._latency = ledger, ledger.histogram("display")
+        self._ledger = ledger
+        ledger.expect("display")
         self._lock = threading.Lock()
         self._pictures = list(pictures)
         self._new: deque[Pictures] = deque()
@@ -179,7 +180,7 @@ class WindowLink:
                 info.displayed_ns = stamp_ns
                 self._ledger.displayed += info.count
                 self.drawn += 1
-                self._latency.add(stamp_ns - info.camera_ns)
+                self._ledger.marks_of(info.stream).display.add(stamp_ns - info.camera_ns)
         while len(self._shown) > REMEMBER:
             del self._shown[next(iter(self._shown))]
 

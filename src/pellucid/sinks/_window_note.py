@@ -12,7 +12,7 @@ from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import Spec
 
-__all__ = ["WHY", "WHY_SPEC", "Losses", "Told", "losses_of", "recording_of", "told_of", "write_note"]
+__all__ = ["WHY", "WHY_SPEC", "Losses", "Told", "latency_of", "losses_of", "recording_of", "told_of", "write_note"]
 
 WHY = "#why"
 """The plane that carries it: UTF-8, ended by a zero; `pellucid.viewer.newest` takes it out of the frame."""
@@ -22,8 +22,7 @@ Losses = dict[str, dict[str, dict[str, int]]]
 """``dropped`` or ``lost`` -> camera -> place -> frames."""
 
 Told = dict[str, Any]
-"""What the window was told of the run beside its frames: ``losses``, ``recording`` and ``rates``, as far as there are
-any."""
+"""What the window was told of the run: ``losses``, ``recording``, ``latency_ms`` and ``rates``, if there are any."""
 
 
 def told_of(ledger: Ledger) -> Told:
@@ -33,6 +32,21 @@ def told_of(ledger: Ledger) -> Told:
         told["losses"] = losses
     if recording := recording_of(ledger):
         told["recording"] = recording
+    if latency := latency_of(ledger):
+        told["latency_ms"] = latency
+    return told
+
+
+def latency_of(ledger: Ledger) -> dict[str, list[float]]:
+    """Return for each mark its median and 99th percentile in ms, over all streams; and ``"±"`` how well they are known.
+
+    Two digits are told, which the footer has: a third would make a new note of every frame.
+    """
+    told = {
+        mark: [float(f"{h.quantile_ms(q):.2g}") for q in (0.5, 0.99)] for mark, h in ledger.latency.items() if h.count
+    }
+    if unsure := max((marks.unsure_ns for marks in ledger.marks.copy().values()), default=0):
+        told["±"] = [float(f"{unsure * 1e-6:.2g}")] * 2
     return told
 
 
@@ -84,6 +98,7 @@ def write_note(plane: np.ndarray[Any, Any], where: str, places: Mapping[str, str
     room = plane.size - 1
     if len(text) > room:
         told.pop("places", None)
+        told.pop("latency_ms", None)
         losses: Losses = told.get("losses", {})
         told["losses"] = {state: {"all cameras": _sums(cameras)} for state, cameras in losses.items()}
         text = json.dumps(told).encode()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -102,6 +103,7 @@ class WireSource:
         self.live = True
         self.finished = False
         self.fresh: list[Stream] = []
+        self.clock: dict[str, Any] | None = None
         self._receiver: Receiver | None = None
         self._lent: list[_Lent] = []
         self._current: list[_Lent] = []
@@ -289,6 +291,7 @@ class WireSource:
         """Close the connection; a sender that is still there goes on without this session."""
         self.finished = True
         if self._receiver is not None:
+            self.clock = self._receiver.clock
             self._receiver.refuse("the session cannot take these frames; it says why in its own terminal")
             self._receiver.close()
             self._receiver = None

@@ -58,7 +58,6 @@ def _live_through(sink: Sink, frames: int) -> None:
     stream = Stream(Spec((48, 64), "uint16"), camera="camera", channel="channel", pixel_um=0.1, exposure_ms=10.0)
     restored = Spec((48, 64), "float32")
     ledger = Ledger()
-    ledger.histogram("received")
     run = {"config": "# a config\n", "config_sha256": "0" * 64, "version": "0", "ledger": ledger}
     ring = LocalRing(stream, 2, {RESTORED: restored})
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
@@ -86,7 +86,14 @@ class Bars:
         self._rate.setText(rates)
         late = "" if late_ms is None else f"latency p50 {late_ms[0]:.1f}, p99 {late_ms[1]:.1f} ms"
         self._latency.setText(late)
-        self._latency.setToolTip("from the camera's time stamp to the pixels drawn, of the last frames")
+
+    def set_marks(self, marks: Mapping[str, Sequence[float]]) -> None:
+        """Tell where the time goes, for whoever looks closer: p50 and p99 of each mark of the whole run, in ms."""
+        lines = ["from the camera's time stamp, p50 and p99 of the run:"]
+        lines += [f"{mark}: {p50:.1f}, {p99:.1f} ms" for mark, (p50, p99) in marks.items() if mark != "±"]
+        if "±" in marks:
+            lines.append(f"the clocks of the two computers are known to ±{marks['±'][0]:.3f} ms")
+        self._latency.setToolTip("\n".join(lines))
 
     def set_cursor(self, at: tuple[float, float] | None, planes: Sequence[Sequence[float]]) -> None:
         """Write where the cursor is, in pixels of the raw plane, and what the planes hold there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,17 @@ class Note:
         What the recorders do; None where this note does not speak of it.
     rates
         Frames a second from the camera, and restored; None where this note does not speak of them.
+    latency_ms
+        For each mark of the run its median and 99th percentile, from the camera on: ``"received"``, ``"disk"``,
+        ``"display"`` (drawn), names of stages ...; under ``"±"`` how well another computer's clock is known, twice.
+        None where this note does not speak of them.
     """
 
     where: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     losses: Losses | None = None
     recording: Mapping[str, Any] | None = None
+    latency_ms: Mapping[str, Sequence[float]] | None = None
     rates: tuple[float, float] | None = None
 
 
@@ -52,6 +57,7 @@ def read_note(text: str) -> Note:
             told.get("places", {}),
             told.get("losses"),
             told.get("recording"),
+            told.get("latency_ms"),
             (float(rates[0]), float(rates[1])) if rates else None,
         )
     except (ValueError, AttributeError):

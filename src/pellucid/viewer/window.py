@@ -416,6 +416,8 @@ class ViewerWindow(QWidget):
             self.bars.recording.tell(note.recording)
         if note.rates is not None:
             self._rates = note.rates
+        if note.latency_ms is not None:
+            self.bars.set_marks(note.latency_ms)
         if not planes:
             return
         now = now_ns()

@@ -256,11 +256,12 @@ class Link:
                 if seq >= 0:
                     self.acks.append((seq, stamp_ns))
         elif kind == message.BEAT:
+            heard_ns = now_ns()
             beat = message.read_beat(part)
             self._outbox.heard(beat.produced)
             for ring in self.rings:
                 ring.arrived(beat.produced)
-            mine = Beat(self.produced, now_ns(), beat.ping_ns, now_ns())
+            mine = Beat(self.produced, now_ns(), beat.ping_ns, heard_ns)
             self._send(message.beat(session, mine))
         elif kind == message.STOP:
             self.stop_requested = True

@@ -6,6 +6,7 @@ It works when it is called and has no thread of its own; what a sender says mean
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import zmq
 
@@ -110,12 +111,16 @@ class Receiver(Reception):
             arrival = self._take(*got, now) if got is not None else None
             if now > self._tended_ns + self._heartbeat_ns:
                 self._tend(now, all_read=got is None)
+            seat = self._seat
+            if seat is not None and now >= seat.ask_ns:
+                self._ask(seat)
             if arrival is not None or (self.turn is not turn and self.turn is not None):
                 return arrival
             if now >= end_ns or (got is None and self.state == "ended"):
                 return None
             if got is None:
-                door.wait(min(end_ns - now, self._heartbeat_ns))
+                until_ns = end_ns if seat is None else min(end_ns, max(seat.ask_ns, now))
+                door.wait(min(until_ns - now, self._heartbeat_ns))
 
     def _take(self, route: bytes, part: bytes, parts: list[zmq.Frame], now: int) -> Arrival | None:
         run, seat = self._run, self._seat
@@ -157,7 +162,7 @@ class Receiver(Reception):
         self._spoke(run, seat, route, now, lively=True)
         run.landing.fill(head, parts, seat.codec)
         run.numbering.arrived(number)
-        ahead_ns = seat.ahead_ns
+        ahead_ns, unsure_ns = seat.ahead(now)
         info = FrameInfo(
             seq=number,
             stream=run.numbering.streams[head.feed],
@@ -166,6 +171,7 @@ class Receiver(Reception):
             sent_ns=head.sent_ns - ahead_ns,
             received_ns=now_ns() if parts else now,
             axes=head.axes,
+            unsure_ns=unsure_ns,
         )
         return Arrival(head.feed, head.slot, info, ready)
 
@@ -189,7 +195,7 @@ class Receiver(Reception):
             seat.answered(beat, now)
         elif kind in (message.ATTACHED, message.INBAND):
             seat.attached = seat.writer.attached = kind == message.ATTACHED
-            self._door.send(route, seat.beat(run.numbering.expected_of_sender))
+            self._ask(seat)
         else:
             raise BadMessage("kind")
 
@@ -204,7 +210,7 @@ class Receiver(Reception):
 
     def _send_grants(self) -> None:
         run, seat = self._run, self._seat
-        if self.state != "connected" or run is None or seat is None:
+        if self.state != "connected" or run is None or seat is None or not seat.timed:
             return
         while self._grants:
             some = [self._grants[i] for i in range(min(len(self._grants), message.GRANTS_MAX))]
@@ -226,7 +232,7 @@ class Receiver(Reception):
         for _ in self._door.sent_away():
             run.account.ignore("keys do not fit")
         if self.state == "connected":
-            self._door.send(seat.route, seat.beat(run.numbering.expected_of_sender))
+            self._ask(seat)
             if self._stopping:
                 self._door.send(seat.route, message.head(message.STOP, seat.session))
             if all_read and seat.is_lost(now, self._timeout_ns, self._heartbeat_ns):
@@ -234,6 +240,18 @@ class Receiver(Reception):
         elif self.state == "gone" and seat.session and seat.writer.is_dead:
             self._bury(run, seat)
         run.landing.release_dead()
+
+    def _ask(self, seat: Seat) -> None:
+        """Give a sign of life, which the sender answers with its clock."""
+        if self._run is not None:
+            beat = seat.beat(self._run.numbering.expected_of_sender)
+            if self.state == "connected":
+                self._door.send(seat.route, beat)
+
+    @property
+    def clock(self) -> dict[str, Any] | None:
+        """What the report says of the sender's clock; None where it is this computer's, or not known."""
+        return self._seat.describe_clock() if self._seat is not None else None
 
     def released(self) -> list[tuple[int, int]]:
         """Take the ``(feed, slot)`` that came back without a frame; grant them again to use them."""
