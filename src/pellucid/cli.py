@@ -492,11 +492,13 @@ class _NotBegun(BaseException):
 def _run_session(
     config: Any, name: str, *, leave: bool = True, metrics: tuple[int | None, str] = (None, "127.0.0.1")
 ) -> None:
+    from pellucid.controls import Controls
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
 
     session = make_session(config, tell=say)
+    controls = Controls(config, session, Path(name) if Path(name).is_file() else None)
     opened = False
 
     def interrupted() -> None:
@@ -509,7 +511,7 @@ def _run_session(
         try:
             session.open()
             opened = True
-            with live, reachable(session.sinks, name, session.ledger.note):
+            with live, reachable({**session.sinks, "controls": controls}, name, session.ledger.note):
                 session.run()
         finally:
             session.close()
