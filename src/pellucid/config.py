@@ -169,6 +169,8 @@ class Config:
     settings : SessionSettings
     own : dict
         What the user's own files hold (``plugins``): group -> kind -> class.
+    given : str
+        The text as it was given, without overrides.
     """
 
     text: str
@@ -179,6 +181,7 @@ class Config:
     settings: SessionSettings
     kinds: dict[str, str]
     own: dict[str, dict[str, type]]
+    given: str = ""
 
     @property
     def sha256(self) -> str:
@@ -299,6 +302,7 @@ class Config:
             settings=settings,
             kinds={"source": tree["source"]["kind"]},
             own=own,
+            given=text,
         )
 
 

@@ -26,7 +26,7 @@ import tomlkit
 
 from pellucid._version import version
 from pellucid.config import Config
-from pellucid.controls import Controls
+from pellucid.controls import Controls, following
 from pellucid.controls.text import parse_change
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
@@ -102,7 +102,8 @@ def open(
         checked = Config.parse(tomlkit.dumps(_without_none(config)), None, sets, headless=headless)
     else:
         checked = Config.load(config, sets, headless=headless)
-    return LiveSession(checked, policy, "python" if isinstance(config, Mapping) else str(config), sets)
+    name = "python" if isinstance(config, Mapping) else str(config)
+    return LiveSession(checked, policy, name, sets, headless=headless)
 
 
 def _without_none(tree: Any) -> Any:
@@ -121,8 +122,10 @@ class LiveSession:
         The run's report, once it ended.
     """
 
-    def __init__(self, config: Config, policy: str, name: str = "python", sets: Sequence[str] = ()) -> None:
-        self._name = name
+    def __init__(
+        self, config: Config, policy: str, name: str = "python", sets: Sequence[str] = (), *, headless: bool = False
+    ) -> None:
+        self._name, self._sets, self._headless = name, sets, headless
         self._tap = Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
         self.controls = Controls(config, self.session, None if name == "python" else Path(name))
@@ -235,6 +238,16 @@ class LiveSession:
             given |= change if isinstance(change, Mapping) else dict([parse_change(change)])
         return self.controls.set(given, "python", wait_s)
 
+    def save(self) -> str:
+        """Write the parameters that run into the config file, its comments kept; return what was written.
+
+        Raises
+        ------
+        ConfigError
+            Where there is no file, or it says something else of these parameters by now.
+        """
+        return self.controls.save()
+
     def stop(self) -> None:
         """End the run; frames not yet taken are let go."""
         self.session.stop("stopped from Python")
@@ -251,7 +264,11 @@ class LiveSession:
             if opens:
                 self.session.open()
             parts = {**self.session.sinks, "controls": self.controls}
-            with reachable(parts, self._name, self.session.ledger.note):
+            note = self.session.ledger.note
+            with (
+                reachable(parts, self._name, note),
+                following(self.controls, self._sets, note, headless=self._headless),
+            ):
                 self.session.run()
         except Exception as error:
             self._error = error

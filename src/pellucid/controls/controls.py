@@ -50,6 +50,8 @@ class Controls:
         self._lock = threading.Lock()
         self.text = config.text
         """Of the config as it runs now."""
+        self.save: Callable[[], str] = _no_file
+        """Writes what runs into the file; see `pellucid.controls.file`, which follows it."""
 
     # ---------------------------------------------------------------- change
 
@@ -144,8 +146,8 @@ class Controls:
         return knobs(self.config)
 
     def commands(self) -> dict[str, Command]:
-        """Offer ``set`` and ``set.list`` to other processes."""
-        return {"set": self._asked, "set.list": self._listed}
+        """Offer ``set``, ``set.list`` and ``set.save`` to other processes."""
+        return {"set": self._asked, "set.list": self._listed, "set.save": lambda _: {"text": self.save()}}
 
     def _asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         wanted, by = given.get("changes"), given.get("by", "command")
@@ -158,6 +160,10 @@ class Controls:
     def _listed(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         there = self.knobs()
         return {"text": f"{len(there)} keys can be changed", "knobs": there, "file": str(self.path or "")}
+
+
+def _no_file() -> str:
+    raise ConfigError("not saved: this session was started without a config file, or its file cannot be read")
 
 
 def _when(done: Sequence[Exchange]) -> str:
