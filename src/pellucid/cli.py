@@ -19,7 +19,7 @@ from typer.exceptions import Abort, TyperException
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
-from pellucid.set_command import set_values
+from pellucid.set_command import set_values, snap
 
 __all__ = ["main"]
 
@@ -252,6 +252,7 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
 app.command("set")(set_values)
+app.command()(snap)
 for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]

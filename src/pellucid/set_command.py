@@ -1,15 +1,16 @@
-"""What ``pellucid set`` does: changes parameters of a session that runs in another process."""
+"""``pellucid set`` and ``pellucid snap``: parameters and pictures of a session that runs in another process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pellucid.errors import ConfigError, WireError
 
-__all__ = ["given_and_session", "set_values"]
+__all__ = ["set_values", "snap"]
 
 
 def set_values(
@@ -32,7 +33,7 @@ def set_values(
     from pellucid.wire.control_client import ControlClient
     from pellucid.wire.control_message import one_line
 
-    given, session = given_and_session(changes or (), session)
+    given, session = _given_and_session(changes or (), session)
     for change in given:
         parse_change(change)
     if not (given or save or show):
@@ -48,7 +49,24 @@ def set_values(
             _show(client.ask("set.list")["knobs"])
 
 
-def given_and_session(words: Sequence[str], session: str | None) -> tuple[list[str], str | None]:
+def snap(
+    session: Annotated[
+        str | None, typer.Argument(help="Number of its process, or name of its config; else the only one that runs.")
+    ] = None,
+    to: Annotated[Path, typer.Option(help="Folder for the files; it is made.")] = Path("snaps"),
+) -> None:
+    """Write the newest frame of a running session: each plane as PNG with a scale bar, and its data as OME-TIFF."""
+    from pellucid.wire.control_client import ControlClient
+    from pellucid.wire.control_message import one_line
+
+    with ControlClient.find(session) as client:
+        if "snap" not in client.session.commands:
+            raise WireError(f"the session {client.session.name} is of an older pellucid, which snaps nothing")
+        for path in client.ask("snap", {"to": str(to.absolute())})["files"]:
+            typer.echo(one_line(path))
+
+
+def _given_and_session(words: Sequence[str], session: str | None) -> tuple[list[str], str | None]:
     """Tell changes from the name of a session among what was typed."""
     names = [word for word in words if "=" not in word]
     if len(names) + (session is not None) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,12 @@ def test_mistakes_are_one_line(running, words, says):
     assert (out.returncode, out.stdout) == (2, ""), out
     assert len(out.stderr.strip().splitlines()) == 1, out.stderr
     assert says in out.stderr
+
+
+def test_a_snap_of_the_running_session(running, tmp_path):
+    out = pellucid("snap", "live", "--to", str(tmp_path / "snaps"))
+    assert (out.returncode, out.stderr) == (0, "")
+    files = [Path(line) for line in out.stdout.splitlines()]
+    assert len(files) == 4
+    assert all(path.parent == tmp_path / "snaps" and path.stat().st_size > 100 for path in files)
+    assert pellucid("snap", "gone").returncode == 2

@@ -17,6 +17,7 @@ import tomlkit
 
 from pellucid.config import Config
 from pellucid.controls.knobs import fixed_of, knobs
+from pellucid.controls.snap import newest, write
 from pellucid.controls.text import Steps, differences, key_of, parse_change, put
 from pellucid.errors import ConfigError, did_you_mean
 from pellucid.metrics import now_ns
@@ -146,8 +147,9 @@ class Controls:
         return knobs(self.config)
 
     def commands(self) -> dict[str, Command]:
-        """Offer ``set``, ``set.list`` and ``set.save`` to other processes."""
-        return {"set": self._asked, "set.list": self._listed, "set.save": lambda _: {"text": self.save()}}
+        """Offer ``set``, ``set.list``, ``set.save`` and ``snap`` to other processes."""
+        saved = lambda _: {"text": self.save()}  # noqa: E731
+        return {"set": self._asked, "set.list": self._listed, "set.save": saved, "snap": self._snap}
 
     def _asked(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         wanted, by = given.get("changes"), given.get("by", "command")
@@ -160,6 +162,19 @@ class Controls:
     def _listed(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         there = self.knobs()
         return {"text": f"{len(there)} keys can be changed", "knobs": there, "file": str(self.path or "")}
+
+    def _snap(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        to, limits = given.get("to", "snaps"), given.get("limits", [])
+        if not isinstance(to, str) or not to.strip() or "\0" in to:
+            raise ConfigError("snap: to is a folder, such as snaps")
+        if not isinstance(limits, list) or not all(isinstance(row, dict) for row in limits):
+            raise ConfigError("snap: limits are rows of camera, channel, plane, limits")
+        frames = newest(self._session)
+        made = write(frames, Path(to).expanduser().absolute(), limits)
+        numbers = ", ".join(dict.fromkeys(str(frame.info.seq) for frame in frames))
+        text = f"frame {numbers}: {len(made)} files in {made[0].parent}, {made[0].name} and others"
+        self._session.ledger.note(f"snap: {text}")
+        return {"text": text, "files": [str(path) for path in made]}
 
 
 def _no_file() -> str:

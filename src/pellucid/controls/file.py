@@ -77,7 +77,7 @@ class ConfigFile:
         )
 
     def _tree(self, text: str) -> dict[str, Any]:
-        """Return the tree of a text, its stages as they stand, with whole paths as those of the config that runs are."""
+        """Return the tree of a text, its stages as they stand, with whole paths as the config that runs has them."""
         try:
             config = self._check(text, [one for one in self._sets if not one.strip().startswith("stages.")])
         except ConfigError:

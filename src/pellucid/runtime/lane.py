@@ -45,6 +45,8 @@ class Lane:
     closed : bool
     changes_before : int
         How many changes of parameters were in force when its stages were made.
+    wanted : callable or None
+        Is given the next slot whose frame has come to its end, once; whoever set it releases the slot.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Lane:
         self.raw_only = raw_only
         self.closed = False
         self.changes_before = 0
+        self.wanted: Callable[[Slot], None] | None = None
         self.begun_with: list[dict[str, Any]] = []
         self._exchanges: deque[Exchange] = deque()
         self._retired: deque[Stage] = deque()
@@ -238,11 +241,20 @@ class Lane:
     def _spread(self, slot: Slot, results: tuple[str, ...]) -> None:
         """Hot: give a slot whose results are there to the sinks."""
         slot.ready = (RAW, *results)
+        if self.wanted is not None and (results or not self._results or self.raw_only):
+            self._give(slot)
         for branch, had_raw in self._late:
             names = results if had_raw else slot.ready
             if names:
                 self.ring.hold(slot)
                 branch.put(slot, names)
+
+    def _give(self, slot: Slot) -> None:
+        """Hand a slot to whoever asked for the next frame."""
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            self.ring.hold(slot)
+            wanted(slot)
 
     def _pass_raw(self, slot: Slot, where: str) -> None:
         """Send a frame on without results, and say why."""

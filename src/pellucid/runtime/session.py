@@ -456,7 +456,7 @@ class Session:
         with self._exchanging:
             if self._over.is_set() or self._stopped:
                 raise StageError("the run is over")
-            lanes = [lane for lane in list(self.lanes) if self._goes_on(lane)]
+            lanes = self.lanes_that_go_on()
             ready = self._ready(lanes, make, names)
             with self._making:
                 commit()
@@ -471,6 +471,10 @@ class Session:
                 if lane not in lanes and lane.changes_before < len(self._in_force) and self._goes_on(lane)
             ]
             return done + self._hand_over(self._ready(late, make, names), changes)
+
+    def lanes_that_go_on(self) -> list[Lane]:
+        """Return those of which frames may come yet."""
+        return [lane for lane in list(self.lanes) if self._goes_on(lane)]
 
     def _goes_on(self, lane: Lane) -> bool:
         return not lane.closed and lane.stream.index not in {other.stream.replaces for other in self.lanes}
@@ -515,6 +519,10 @@ class Session:
 
     def _release(self, slot: Slot) -> None:
         self.lanes[slot.stream.index].ring.release(slot)
+
+    def release(self, slot: Slot) -> None:
+        """Let go of a slot that was handed out."""
+        self._release(slot)
 
     def _note(self, text: str) -> None:
         self.ledger.note(text)
