@@ -20,6 +20,8 @@ KEYS = (
     ("double click", "one stream alone, or all again"),
     ("A", "automatic contrast on or off"),
     ("R", "start or stop recording"),
+    ("S", "snap: pictures and data of the newest frame"),
+    ("K", "parameters of the stages"),
     ("T", "names and scale bars on or off"),
     ("H, ?", "this list"),
     ("Q, Esc", "close; the run goes on"),

@@ -20,6 +20,7 @@ from pellucid.viewer import look
 from pellucid.viewer.asking import Asking
 from pellucid.viewer.bars import Bars
 from pellucid.viewer.contrast import Given, contrast_for
+from pellucid.viewer.knobs import LIST, Knobs
 from pellucid.viewer.names import names_of, title_of
 from pellucid.viewer.note import Losses, Note, told_losses
 from pellucid.viewer.overlay import Overlay
@@ -110,6 +111,7 @@ class ViewerWindow(QWidget):
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
+        self.knobs = Knobs(canvas, asking)
         self.bars = Bars(self._ask)
         self._build(canvas)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -213,13 +215,28 @@ class ViewerWindow(QWidget):
         if notices != [shown.notice for shown in self._rows[position]]:
             self._write_over()
 
-    def _ask(self, command: str) -> None:
+    def _ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
         if self._asking is None:
             self._answered(command, False, "this window has no session to ask")
         else:
-            self._asking.ask(command)
+            self._asking.ask(command, given)
+
+    def switch_knobs(self) -> None:
+        """Open or close the drawer of live parameters."""
+        self.knobs.switch()
+
+    def snap(self) -> None:
+        """Have the session write its newest frame, with the display limits as they are seen here."""
+        limits = [
+            {"camera": s.pane.stream.camera, "channel": s.pane.stream.channel, "plane": s.pane.plane, "limits": seen}
+            for s in self.shown
+            if (seen := s.contrast.limits) is not None
+        ]
+        self._ask("snap", {"limits": limits})
 
     def _answered(self, command: str, done: bool, text: str) -> None:
+        if command == LIST:
+            return  # the drawer's
         if command.startswith("record."):
             self.bars.recording.answered()
         self.overlay.say(text, look.TEXT if done else look.WARN)
@@ -315,6 +332,10 @@ class ViewerWindow(QWidget):
         elif text == "r" and not event.isAutoRepeat():
             if not self.bars.recording.press():
                 self.overlay.say(NO_SWITCH, look.WARN)
+        elif text == "k":
+            self.switch_knobs()
+        elif text == "s" and not event.isAutoRepeat():
+            self.snap()
         elif text == "t":
             self.overlay.texts = not self.overlay.texts
             self.overlay.update()
