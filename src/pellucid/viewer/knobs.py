@@ -299,5 +299,8 @@ def _put(field: QWidget, knob: Mapping[str, Any]) -> None:
     elif isinstance(field, QLineEdit):
         field.setText("" if value is None else str(value))
     elif isinstance(field, QSpinBox | QDoubleSpinBox):
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else field.minimum()
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number and field.specialValueText():
+            field.setSpecialValueText("default" if value is None else str(value))
+        number = value if is_number else field.minimum()
         field.setValue(int(number) if isinstance(field, QSpinBox) else number)  # type: ignore[arg-type]
