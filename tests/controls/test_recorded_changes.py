@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import pellucid
-from pellucid.errors import SinkError, StageError
+from pellucid.errors import PellucidError, SinkError, StageError
 from pellucid.recording.recover import recover
 from pellucid.recording.verify import verify
 from pellucid.reproduce import reproduce
 from pellucid.wire.control_client import ControlClient
-from tests.controls.runs import OWN, config, deconvolve, movie
+from tests.controls.runs import OWN, PARTS, config, deconvolve, movie
 
 CHANGES = {10: "stages.0.iterations=5", 25: "stages.0.on=false", 40: ("stages.0.on=true", "sum.sign=-1.0")}
 
@@ -136,3 +137,64 @@ def test_a_run_that_is_killed_after_a_change_knows_it(tmp_path):
 def written(rec):
     journal = rec / "journal"
     return journal.read_bytes().count(b'"restored"') if journal.exists() else 0
+
+
+def test_a_network_its_engine_and_what_it_adapts_by(tmp_path):
+    pytest.importorskip("openvino", reason='openvino is not installed: pip install "pellucid[openvino]"')
+    changes = {
+        8: "restore.engine.kind=torch",
+        25: "restore.adapt_frames=0",
+        40: 'restore.normalise={ kind = "fixed", offset = 100, scale = 500 }',
+    }
+    rec = tmp_path / "rec"
+    table = config(
+        tmp_path,
+        {"kind": "restore", "model": "denoise", "engine": {"kind": "openvino", "precision": "float32"}},
+        sinks=[{"kind": "recorder", "path": rec.as_posix()}],
+    )
+    frames = {}
+    with pellucid.open(table) as session:
+        for frame in session:
+            frames[frame.info.seq] = frame["restored"]
+            if frame.info.seq in changes:
+                with pytest.raises(PellucidError, match="precision"):
+                    session.set("restore.engine.precision=half")
+                text = changes[frame.info.seq]
+                session.set({"restore.engine": "torch"} if "torch" in text else text)
+    told = lines(rec)
+    assert [row["what"] for row in told] == ["stages.0.engine", "stages.0.adapt_frames", "stages.0.normalise"]
+    assert told[0]["is"]["engine"]["kind"] == "torch"
+    assert (
+        told[0]["is"]["model"]["sha256"]
+        == json.loads((rec / "report.json").read_text())["streams"][0]["stages"][0]["model"]["sha256"]
+    )
+    assert not np.allclose(frames[told[2]["frame"]], frames[told[2]["frame"] - 1])
+    found = reproduce(rec)
+    assert (found.different, found.frames, found.elsewhere) == ([], 60, [])
+
+
+def test_a_stream_that_begins_after_a_change_has_it_from_its_first_frame(tmp_path):
+    rec = tmp_path / "rec"
+    table = config(
+        tmp_path,
+        {"kind": "scale", "factor": 2.0},
+        plugins=[PARTS.as_posix()],
+        sinks=[{"kind": "recorder", "path": rec.as_posix()}],
+    )
+    steps = [["a", "b", 16, 16, "uint16", 30], ["a", "b", 8, 8, "uint16", 30]]
+    table["source"] = {"kind": "changing", "steps": steps}
+    table["session"]["slots"] = 4
+    factors = {}
+    with pellucid.open(table) as session:
+        for frame in session:
+            factors[frame.info.stream, frame.info.seq] = (frame["restored"] / np.maximum(frame["raw"], 1)).max()
+            if frame.info.seq == 5:
+                session.set("scale.factor=3.0")
+    first, late = lines(rec)
+    assert 5 < first["frame"] < 30
+    assert (first["stream"], late["stream"], late["frame"], late["to"]) == (0, 1, 0, 3.0)
+    assert {stream for stream, _ in factors} == {0, 1}
+    for (stream, number), factor in factors.items():
+        assert factor == (3.0 if stream or number >= first["frame"] else 2.0)
+    assert reproduce(rec).different == []
+    assert verify(rec).faults == []
