@@ -19,6 +19,7 @@ from typer.exceptions import Abort, TyperException
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
+from pellucid.set_command import set_values, snap
 
 __all__ = ["main"]
 
@@ -60,8 +61,9 @@ def run(
     """Run a config: acquire, restore, record, show."""
     from pellucid.config import Config
 
-    checked = Config.load(config, _with_limits(sets, frames, seconds), headless=headless)
-    _run_session(checked, str(config), metrics=(metrics_port, metrics_host))
+    sets = _with_limits(sets, frames, seconds)
+    checked = Config.load(config, sets, headless=headless)
+    _run_session(checked, str(config), metrics=(metrics_port, metrics_host), given=(sets, headless))
 
 
 @app.command()
@@ -249,6 +251,8 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
+app.command("set")(set_values)
+app.command()(snap)
 for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
@@ -490,13 +494,21 @@ class _NotBegun(BaseException):
 
 
 def _run_session(
-    config: Any, name: str, *, leave: bool = True, metrics: tuple[int | None, str] = (None, "127.0.0.1")
+    config: Any,
+    name: str,
+    *,
+    leave: bool = True,
+    metrics: tuple[int | None, str] = (None, "127.0.0.1"),
+    given: tuple[list[str], bool] | None = None,
 ) -> None:
+    from pellucid.controls import Controls, following
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
 
     session = make_session(config, tell=say)
+    controls = Controls(config, session, Path(name) if given is not None else None)
+    sets, headless = given or ([], False)
     opened = False
 
     def interrupted() -> None:
@@ -509,7 +521,12 @@ def _run_session(
         try:
             session.open()
             opened = True
-            with live, reachable(session.sinks, name, session.ledger.note):
+            note = session.ledger.note
+            with (
+                live,
+                reachable({**session.sinks, "controls": controls}, name, note),
+                following(controls, sets, note, headless=headless),
+            ):
                 session.run()
         finally:
             session.close()

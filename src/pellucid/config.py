@@ -25,8 +25,9 @@ from pydantic.fields import FieldInfo
 from tomlkit.exceptions import TOMLKitError
 
 from pellucid.errors import ConfigError, MissingExtra, did_you_mean
-from pellucid.protocols import Sink, Source, Stage, Stream
+from pellucid.protocols import Sink, Source, Spec, Stage, Stream
 from pellucid.restoration.named import file_of
+from pellucid.runtime.off import Off
 
 __all__ = [
     "GROUPS",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 GROUPS = ("sources", "stages", "engines", "sinks")
-_OF_ANY_KIND = ("kind", "reads", "writes", "channels", "cameras")
+_OF_ANY_KIND = ("kind", "reads", "writes", "channels", "cameras", "on")
 ENGINE = "auto"
 """Kind of a stage's engine where the config names none."""
 
@@ -126,6 +127,8 @@ class StageRow:
         It works on these streams only; empty for all.
     engine
         Class and arguments of what runs its network, where it has one.
+    on
+        False: frames pass it by, see `pellucid.runtime.off`.
     """
 
     kind: str
@@ -135,14 +138,15 @@ class StageRow:
     channels: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     engine: tuple[type, Mapping[str, Any]] | None = None
+    on: bool = True
 
-    def make(self, folder: Path) -> Stage:
-        """Build the stage, with an engine of its own."""
+    def make(self, folder: Path, made: Spec | None = None) -> Stage:
+        """Build the stage, with an engine of its own; of one that is off `made` may say what it would make."""
         keys = dict(self.keys)
         if self.engine is not None:
             keys["engine"] = build_checked(*self.engine, f"{self.where}.engine", folder)
         stage: Stage = build_checked(self.part, keys, self.where, folder)
-        return stage
+        return stage if self.on else Off(stage, made)
 
     def works_on(self, stream: Stream) -> bool:
         """Tell whether frames of this stream go through the stage."""
@@ -163,6 +167,10 @@ class Config:
     stages : list of StageRow
     sinks : dict of str to Sink
     settings : SessionSettings
+    own : dict
+        What the user's own files hold (``plugins``): group -> kind -> class.
+    given : str
+        The text as it was given, without overrides.
     """
 
     text: str
@@ -172,6 +180,8 @@ class Config:
     sinks: dict[str, Sink]
     settings: SessionSettings
     kinds: dict[str, str]
+    own: dict[str, dict[str, type]]
+    given: str = ""
 
     @property
     def sha256(self) -> str:
@@ -183,15 +193,16 @@ class Config:
 
         Without a stream all of them.
         """
-        made: dict[str, Stage] = {}
-        named: set[str] = set()
-        for i, row in enumerate(self.stages):
-            # Named by its place in the config, so that a stage has one name in all streams.
-            name = row.kind if row.kind not in named else f"{row.kind} {i}"
-            named.add(row.kind)
-            if stream is None or row.works_on(stream):
-                made[name] = row.make(self.folder)
-        return made
+        return {
+            name: row.make(self.folder)
+            for name, row in zip(self.stage_names(), self.stages, strict=True)
+            if stream is None or row.works_on(stream)
+        }
+
+    def stage_names(self) -> list[str]:
+        """Return what the stages are called in the report: by their places, so that one has one name in all streams."""
+        kinds = [row.kind for row in self.stages]
+        return [kind if kind not in kinds[:i] else f"{kind} {i}" for i, kind in enumerate(kinds)]
 
     @classmethod
     def load(cls, path: str | Path, sets: Sequence[str] = (), *, headless: bool = False) -> Config:
@@ -229,8 +240,12 @@ class Config:
         *,
         headless: bool = False,
         name: str = "config",
+        own: dict[str, dict[str, type]] | None = None,
     ) -> Config:
-        """Check a config given as text; relative paths of inputs are taken from `folder`."""
+        """Check a config given as text; relative paths of inputs are taken from `folder`.
+
+        Where `own` is given the user's own files are not read again: what they hold is that.
+        """
         folder = folder or Path.cwd()
         try:
             document = tomlkit.parse(text)
@@ -250,14 +265,17 @@ class Config:
                 f'{name}: [source] is missing. Start with: [source] kind = "simulated",'
                 " or, for recorded data: --set source.kind=replay --set source.path=FILE"
             )
-        own = _load_plugins(tree.get("plugins", []), folder)
+        own = _load_plugins(tree.get("plugins", []), folder) if own is None else own
         source = _part("sources", tree["source"], "source", folder, own)
         stages = []
         for i, row in enumerate(_rows(tree, "stages", name)):
             where = f"stages[{i}]"
             kind, part, keys = _resolve("stages", row, where, own)
             only = {key: _names(keys.pop(key, []), f"{where}.{key}") for key in ("channels", "cameras")}
-            stages.append(StageRow(kind, part, keys, where, **only, engine=_engine(part, keys, where, own)))
+            on = keys.pop("on", True)
+            if not isinstance(on, bool):
+                raise ConfigError(f"{where}.on = {_short(on)}: true or false is needed")
+            stages.append(StageRow(kind, part, keys, where, **only, engine=_engine(part, keys, where, own), on=on))
             stages[-1].make(folder)
         sinks: dict[str, Sink] = {}
         skipped: list[int] = []
@@ -283,6 +301,8 @@ class Config:
             sinks=sinks,
             settings=settings,
             kinds={"source": tree["source"]["kind"]},
+            own=own,
+            given=text,
         )
 
 
@@ -369,7 +389,9 @@ def build_checked(part: type, keys: Mapping[str, Any], where: str, folder: Path)
 
 def _one_line(error: ValidationError, part: type, where: str) -> str:
     first = error.errors(include_url=False)[0]
-    names = [f.name for f in fields(part) if f.init] + (["channels", "cameras"] if where.startswith("stages") else [])
+    names = [f.name for f in fields(part) if f.init] + (
+        ["channels", "cameras", "on"] if where.startswith("stages") else []
+    )
     path = [str(p) for p in first["loc"]]
     # Of a union pydantic tells the place in each of its members; the key itself is what was typed.
     at = ".".join([where, *path])

@@ -121,6 +121,9 @@ class Ledger:
         By name, what a recorder was to take and could not.
     stacks : collections.Counter
         Of those that were taken in, how many were ``"complete"`` and ``"incomplete"``.
+    changes : list of dict
+        Of the stages' parameters during the run, a row for each stream and key: ``frame`` (the first that was made with
+        it), ``stream``, ``time``, ``what``, ``from``, ``to``, ``by``, ``stage``, ``is``. It only grows.
     """
 
     def __init__(self) -> None:
@@ -141,6 +144,7 @@ class Ledger:
         self.recordings: dict[str, Recording] = {}
         self.planes_not_recorded: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.changes: list[dict[str, Any]] = []
         self.rows: deque[FrameInfo | dict[str, Any]] = deque()
         self.keep_rows = False
         self.marks: dict[int, Marks] = {}

@@ -26,6 +26,8 @@ import tomlkit
 
 from pellucid._version import version
 from pellucid.config import Config
+from pellucid.controls import Controls, following
+from pellucid.controls.text import parse_change
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
 from pellucid.tap import Frame, Tap
@@ -100,7 +102,8 @@ def open(
         checked = Config.parse(tomlkit.dumps(_without_none(config)), None, sets, headless=headless)
     else:
         checked = Config.load(config, sets, headless=headless)
-    return LiveSession(checked, policy, "python" if isinstance(config, Mapping) else str(config))
+    name = "python" if isinstance(config, Mapping) else str(config)
+    return LiveSession(checked, policy, name, sets, headless=headless)
 
 
 def _without_none(tree: Any) -> Any:
@@ -119,10 +122,13 @@ class LiveSession:
         The run's report, once it ended.
     """
 
-    def __init__(self, config: Config, policy: str, name: str = "python") -> None:
-        self._name = name
+    def __init__(
+        self, config: Config, policy: str, name: str = "python", sets: Sequence[str] = (), *, headless: bool = False
+    ) -> None:
+        self._name, self._sets, self._headless = name, sets, headless
         self._tap = Tap("block" if policy == "every" else "latest")
         self.session = make_session(config, {"python": self._tap})
+        self.controls = Controls(config, self.session, None if name == "python" else Path(name))
         self._source: Any = config.source
         self._kind = config.kinds["source"]
         self._thread: threading.Thread | None = None
@@ -204,6 +210,44 @@ class LiveSession:
             self._thread.join()
         self._raise(True)
 
+    def set(self, *changes: str | Mapping[str, Any], wait_s: float = 0.0) -> str:
+        """Change parameters of stages while frames flow, from the next frame on.
+
+        The new stages are made in this thread; the old ones run meanwhile. Each change stands with its first frame in
+        ``report["changes"]`` and in a recording's ``changes.jsonl``.
+
+        Parameters
+        ----------
+        changes
+            ``"stages.0.iterations=3"``, ``"deconvolve.on=false"``, or tables: ``{"stages.0.iterations": 3}``.
+        wait_s
+            So long the first frame with it is waited for, which never comes where this thread is the one that iterates.
+
+        Returns
+        -------
+        str
+            What was changed.
+
+        Raises
+        ------
+        PellucidError
+            One line; nothing was changed then.
+        """
+        given: dict[str, Any] = {}
+        for change in changes:
+            given |= change if isinstance(change, Mapping) else dict([parse_change(change)])
+        return self.controls.set(given, "python", wait_s)
+
+    def save(self) -> str:
+        """Write the parameters that run into the config file, its comments kept; return what was written.
+
+        Raises
+        ------
+        ConfigError
+            Where there is no file, or it says something else of these parameters by now.
+        """
+        return self.controls.save()
+
     def stop(self) -> None:
         """End the run; frames not yet taken are let go."""
         self.session.stop("stopped from Python")
@@ -219,7 +263,12 @@ class LiveSession:
         try:
             if opens:
                 self.session.open()
-            with reachable(self.session.sinks, self._name, self.session.ledger.note):
+            parts = {**self.session.sinks, "controls": self.controls}
+            note = self.session.ledger.note
+            with (
+                reachable(parts, self._name, note),
+                following(self.controls, self._sets, note, headless=self._headless),
+            ):
                 self.session.run()
         except Exception as error:
             self._error = error

@@ -370,6 +370,10 @@ class Stage(Protocol):
     method ``forget()``, which is called after the chain was tried out with frames of zeros, and an attribute `adapts`,
     which is set to False before ``open`` where every frame has to be taken by itself (``pellucid process``).
 
+    While a session runs another one of its kind, with other arguments, may take a stage's place between two frames. Of
+    what says how its result is to be read, or what is kept over frames, a stage names the arguments in `fixed`: they
+    need a restart.
+
     A stage that may take long to open has an attribute `tell`, which is set to what takes a line for the user. What a
     method ``describe()`` returns (JSON types) stands beside the stage in the report. `needed` says after ``open`` how
     much memory it takes (`pellucid.memory.Needed`), and `tile` in which tiles it cuts frames, None for whole ones.

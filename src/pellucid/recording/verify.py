@@ -14,6 +14,7 @@ from pathlib import Path
 from pellucid.errors import SinkError
 from pellucid.recording.agreement import Counts, look_at_counts, look_at_hashes, look_at_rows, look_at_shapes
 from pellucid.recording.amounts import amount
+from pellucid.recording.changes import look_at_changes
 from pellucid.recording.contents import Contents
 from pellucid.recording.image import At
 from pellucid.recording.journal import checksum
@@ -98,6 +99,7 @@ def verify(folder: Path, tell: Callable[[int, int], None] | None = None) -> Veri
         look_at_shapes(contents, images, counts, found.faults)
         look_at_counts(folder, counts, found.faults)
         look_at_hashes(contents, found.faults)
+        look_at_changes(contents.folder, found.faults)
         _read(contents, images, wanted, found, tell or _quiet)
     finally:
         for image in images.values():

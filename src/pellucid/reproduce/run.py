@@ -11,7 +11,9 @@ from pellucid._version import version
 from pellucid.config import Config
 from pellucid.errors import PellucidError, RunError, SinkError, StageError
 from pellucid.protocols import Stage, Stream
+from pellucid.recording.changes import read_changes
 from pellucid.recording.contents import Contents
+from pellucid.reproduce.changes import Again
 from pellucid.reproduce.ends import Compare, RecordedFrames
 from pellucid.reproduce.stages import config_of, device_of, stages_then
 from pellucid.reproduce.told import Reproduced, differences, engines
@@ -46,7 +48,7 @@ def reproduce(
     contents = Contents(folder)
     contents.look_whether_ended()
     report = _report(folder)
-    ways = ways_of(contents)
+    ways, changes = ways_of(contents), read_changes(folder)
     if not any(way.wanted for way in ways):
         raise SinkError(f"{folder} has no restored frames whose raw ones are there, so there is nothing to compare")
     found = Reproduced()
@@ -60,7 +62,9 @@ def reproduce(
 
     for way in ways:
         if way.wanted:
-            _replay(contents, way, report, found, advance, say)
+            mine = [row for row in changes if row["stream"] == way.stream.index]
+            found.changes += len(mine)
+            _replay(contents, way, report, found, advance, say, mine)
     found.different.sort()
     return found
 
@@ -72,17 +76,20 @@ def _replay(
     found: Reproduced,
     advance: Callable[[], None],
     say: Callable[[str], None] | None,
+    changes: Sequence[Mapping[str, Any]],
 ) -> None:
     """Run the frames of one stream through its stages."""
     then = stages_then(contents, way.stream.index)
     config, pinned = config_of(contents.folder, then)
     try:
-        _run(contents, way, config, then, report, found, advance, say)
+        again = Again(contents.folder, changes, then, pins=True)
+        _run(contents, way, config, then, report, found, advance, say, again)
     except _NotHere:
         if not pinned:
             raise
         # What ran it then is not here: the config's own choice is.
-        _run(contents, way, config_of(contents.folder, [])[0], then, report, found, advance, say)
+        again = Again(contents.folder, changes, then, pins=False)
+        _run(contents, way, config_of(contents.folder, [])[0], then, report, found, advance, say, again)
 
 
 class _NotHere(StageError):
@@ -98,6 +105,7 @@ def _run(
     found: Reproduced,
     advance: Callable[[], None],
     say: Callable[[str], None] | None,
+    again: Again,
 ) -> None:
     hardware = report.get("hardware", {})
     device = device_of(config, then)
@@ -119,7 +127,10 @@ def _run(
         except StageError as error:
             raise _NotHere(f"the recorded stages do not open here: {error}") from None
         sink.told = tellable(way, stages)
+        begun = session.lanes[0].begun_with
+        again.give(session)
         session.run()
+        again.look()
     except PellucidError as error:
         why = source.error or sink.error or error
         raise StageError(str(why)) if isinstance(why, RunError) else why from None
@@ -129,10 +140,11 @@ def _run(
     (told,) = session.report["streams"]
     if told["raw_only"]:
         raise StageError(f"the recorded stages do not work here: {told['raw_only']}")
-    line = engines(told["stages"], session.report["hardware"])
+    line = engines(begun, session.report["hardware"])
     if line not in found.engines:
         found.engines.append(line)
-    for line in differences(then, told["stages"], hardware, session.report["hardware"]):
+    unlike = differences(then, begun, hardware, session.report["hardware"])
+    for line in (*unlike, *again.differences(session, hardware)):
         if line not in found.elsewhere:
             found.elsewhere.append(line)
 

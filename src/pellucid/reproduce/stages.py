@@ -10,6 +10,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from pellucid.config import Config
+from pellucid.controls.text import put
 from pellucid.errors import ConfigError, StageError
 from pellucid.recording.contents import Contents
 from pellucid.runtime.chain import pick_device
@@ -17,8 +18,13 @@ from pellucid.runtime.chain import pick_device
 __all__ = ["config_of", "device_of", "stages_then"]
 
 
-def config_of(folder: Path, then: Sequence[Mapping[str, Any]]) -> tuple[Config, bool]:
-    """Return the config of a recording without its ends; an engine that it left open is the one that ran."""
+def config_of(
+    folder: Path, then: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Config, bool]:
+    """Return the config of a recording without its ends, and whether an engine that it left open is the one that ran.
+
+    With `changes`, rows of ``changes.jsonl``, it is the config after them.
+    """
     path = folder / "config.toml"
     try:
         document = tomlkit.parse(path.read_text("utf-8")).unwrap()
@@ -27,6 +33,8 @@ def config_of(folder: Path, then: Sequence[Mapping[str, Any]]) -> tuple[Config, 
     if not document.get("stages"):
         raise ConfigError(f"{path} has no [[stages]], so there is nothing to reproduce")
     document = {key: value for key, value in document.items() if key not in ("sinks", "source")}
+    for change in changes:
+        put(document, tuple(change["what"].split(".")), change.get("to"))
     pinned = False
     for row, name in zip(document["stages"], _names(document["stages"]), strict=True):
         told = next((stage for stage in then if stage.get("stage") == name), {})

@@ -34,6 +34,8 @@ class Reproduced:
         What computed here.
     elsewhere
         What was another when it was recorded, one line each.
+    changes
+        Of parameters in the middle of the run, which were made again at their frames.
     """
 
     frames: int = 0
@@ -43,6 +45,7 @@ class Reproduced:
     first_untold: int = -1
     engines: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    changes: int = 0
 
     def lines(self) -> Iterator[str]:
         """Yield what the user is told."""
@@ -55,6 +58,8 @@ class Reproduced:
                 f"  different: frame{'s' * (len(self.different) > 1)} {first}{more}; the first by "
                 f"{self.largest:.1e} of its range at most"
             )
+        if self.changes:
+            yield f"  {self.changes} changes of parameters in changes.jsonl were made again, each at its frame"
         for line in self.elsewhere:
             yield f"  {line}"
         if self.untold:

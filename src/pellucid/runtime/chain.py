@@ -294,6 +294,109 @@ class Chain:
                 row[key] = some[0] if count == 1 else some
         return told
 
+    # ---------------------------------------------------------------- other stages during a run
+
+    def made(self, name: str) -> Spec:
+        """Return the Spec of a stage's result."""
+        return self._specs[self._links[self.names.index(name)][1]]
+
+    def prepare(self, fresh: Mapping[int, Stage]) -> dict[int, Stage]:
+        """Open stages that are to take the places of others, and try them on frames of zeros; from any thread.
+
+        Raises
+        ------
+        StageError
+            Naming the stage; all of `fresh` are closed then, and the chain is as it was.
+        """
+        ready = dict(fresh)
+        try:
+            for i in fresh:
+                ready[i] = self._open_one(i, fresh[i])
+        except BaseException:
+            for stage in ready.values():
+                with contextlib.suppress(Exception):
+                    stage.close()
+            raise
+        return ready
+
+    def _open_one(self, i: int, stage: Stage) -> Stage:
+        where = f"stages[{i}] {self.names[i]}"
+        reads, writes = self._links[i]
+        given, before = self._specs[reads], self._specs[writes]
+        try:
+            if hasattr(stage, "tell"):
+                stage.tell = self._tell
+            if hasattr(stage, "share"):
+                stage.share = 1 / max(1, sum(hasattr(other, "share") for other in self._stages))
+            stage = for_colours(stage, given)
+            stream = self._stream
+            if given.zoom > 1 and stream.pixel_um is not None:
+                stream = replace(stream, pixel_um=stream.pixel_um / given.zoom)
+            made = stage.open(stream, given, self._device)
+            made = replace(made, zoom=made.zoom * given.zoom)
+            if made != before:
+                raise StageError(
+                    f"it would make {made} in place of {before}, and window and recording are made for that; "
+                    "change it in the config and start again"
+                )
+            for fact in ("unit", "grey_values_per_count"):
+                if made.facts.get(fact) != before.facts.get(fact):
+                    raise StageError(
+                        f"the {fact.replace('_', ' ')} would be {made.facts.get(fact)} in place of "
+                        f"{before.facts.get(fact)}, which stands beside the recorded pixels; "
+                        "change it in the config and start again"
+                    )
+            self._try(stage, given, made)
+        except PellucidError as error:
+            raise type(error)(f"{where}: {error}") from None
+        except Exception as error:
+            raise StageError(f"{where}: cannot be used: {type(error).__name__}: {error}") from error
+        return stage
+
+    def _try(self, stage: Stage, given: Spec, made: Spec) -> None:
+        """Run a stage twice on zeros that are its own: libraries choose their plans now, and no slot is touched."""
+        with torch.inference_mode():
+            zeros = torch.zeros(given.shape, dtype=getattr(torch, given.dtype), device=self._device)
+            result = torch.zeros(made.shape, dtype=getattr(torch, made.dtype), device=self._device)
+            aside = torch.cuda.Stream(self._device) if self._cuda else None
+            with torch.cuda.stream(aside) if aside is not None else contextlib.nullcontext():
+                if aside is not None:
+                    aside.wait_stream(torch.cuda.default_stream(self._device))  # on which the zeros are made
+                for _ in range(2):
+                    before = now_ns()
+                    stage(zeros, result)
+                    if now_ns() - before > _LONG_NS:
+                        break
+                getattr(stage, "forget", lambda: None)()
+            if aside is not None:
+                aside.synchronize()
+        give_back()
+
+    def swap(self, fresh: Mapping[int, Stage]) -> list[Stage]:
+        """Go on with stages that were prepared, and return those that they replace, which are still open.
+
+        To be called between two frames, with none under way. On a GPU the graph is captured anew, which takes as long
+        as a few frames.
+
+        Raises
+        ------
+        StageError
+            Where it cannot be captured; the chain is as it was then.
+        """
+        stages = [fresh.get(i, stage) for i, stage in enumerate(self._stages)]
+        if self._graph is not None:
+            try:
+                self._graph.renew(stages, self._links)
+            except Exception as error:
+                raise StageError(f"the new graph cannot be captured: {type(error).__name__}: {error}") from error
+        old = [self._stages[i] for i in fresh]
+        self._stages[:] = stages
+        for i, stage in fresh.items():
+            self._told[i] = getattr(stage, "at", None)
+            for steps in self._steps:
+                steps[i] = (stage, *steps[i][1:])
+        return old
+
     def describe(self) -> list[dict[str, Any]]:
         """Return one row a stage: name, planes, Specs, whether captured, and what it says of itself."""
         return [
@@ -379,6 +482,34 @@ class _GraphRun:
                 self._compute(None)
         for event in (self._taken, self._fetched):
             event.record(self._run)
+
+    def renew(self, stages: Sequence[Stage], links: Sequence[tuple[str, str]]) -> None:
+        """Go on with other stages in the same buffers; nothing may be under way. After a fault all is as it was."""
+        before = self._steps, self._notes, self._sums, self._sums_out, self._host_sums
+        self._run.synchronize()
+        self._down.synchronize()
+        self._steps = [(s, self._at[r], self._at[w]) for s, (r, w) in zip(stages, links, strict=True)]
+        self._notes = [s.notes for s in stages if getattr(s, "notes", None) is not None]  # type: ignore[attr-defined]
+        count = len(stages) + sum(n.numel() for n in self._notes)
+        graph = None
+        try:
+            with torch.inference_mode():
+                if count != self._sums.numel():
+                    self._sums = torch.zeros(count, device=self._device)
+                    self._sums_out = torch.zeros_like(self._sums)
+                    self._host_sums = [torch.zeros(self._sums.shape).pin_memory() for _ in self._host_sums]
+                    torch.cuda.current_stream(self._device).synchronize()
+                captured = all(stage.captures for stage in stages)
+                if captured:
+                    graph = torch.cuda.CUDAGraph()
+                    # The new stages have run in `Chain.prepare`, the others long since: nothing has to be tried here,
+                    # and what is captured does not run. Other threads may go on with work of their own.
+                    with torch.cuda.graph(graph, stream=self._run, capture_error_mode="thread_local"):
+                        self._compute(None)
+        except BaseException:
+            self._steps, self._notes, self._sums, self._sums_out, self._host_sums = before
+            raise
+        self._graph, self.captured = graph, captured
 
     def _compute(self, timed: Sequence[torch.cuda.Event] | None) -> None:
         """Run the stages; `timed` marks the end of each, in which a graph must not be captured.

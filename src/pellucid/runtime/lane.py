@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pellucid.errors import StageError
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
-from pellucid.protocols import RAW, Slot, Spec, Stream
+from pellucid.protocols import RAW, Slot, Spec, Stage, Stream
 from pellucid.runtime.chain import Chain
+from pellucid.runtime.exchange import Exchange
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.ring import SlotRing
 
@@ -19,6 +22,8 @@ __all__ = ["Lane"]
 _STALLED = "chain stalled"
 _INCOMPLETE = "incomplete stack"
 """A plane that is missing would ring through the whole volume."""
+_UNDER_WAY = 3
+"""Frames on a GPU: enough to upload, compute and download at once."""
 
 
 class Lane:
@@ -38,6 +43,10 @@ class Lane:
     raw_only : str
         Why frames are not restored any more; empty while they are.
     closed : bool
+    changes_before : int
+        How many changes of parameters were in force when its stages were made.
+    wanted : callable or None
+        Is given the next slot whose frame has come to its end, once; whoever set it releases the slot.
     """
 
     def __init__(
@@ -48,6 +57,11 @@ class Lane:
         self.planes = dict(planes)
         self.raw_only = raw_only
         self.closed = False
+        self.changes_before = 0
+        self.wanted: Callable[[Slot], None] | None = None
+        self.begun_with: list[dict[str, Any]] = []
+        self._exchanges: deque[Exchange] = deque()
+        self._retired: deque[Stage] = deque()
         self._told: dict[str, Any] = {}
         self._remarked = False
         self._results = tuple(name for name in planes if name != RAW)
@@ -57,9 +71,9 @@ class Lane:
         self._late: list[tuple[Branch, bool]] = []
         self._work: Branch | None = None
         self._wait: Branch | None = None
-        # Frames under way on a GPU: enough to upload, compute and download at once. More would only wait there,
-        # out of the reach of the policy that decides which frames are left out.
-        self._under_way = threading.BoundedSemaphore(3)
+        # More frames than these would only wait on a GPU, out of the reach of the policy that decides which frames are
+        # left out.
+        self._under_way = threading.BoundedSemaphore(_UNDER_WAY)
 
     @property
     def ring(self) -> SlotRing:
@@ -74,6 +88,7 @@ class Lane:
         )
         if self.chain is not None:
             self.chain.bind(self._ring.slots, self._results)
+            self.begun_with = self.chain.describe()
 
     def start(
         self,
@@ -117,7 +132,7 @@ class Lane:
             ring.hold(slot, len(self._early))
             for branch in self._early:
                 branch.put(slot, (RAW,))
-        if self.raw_only:
+        if self.raw_only and not self._exchanges:
             self._pass_raw(slot, self.raw_only)
         elif -1 in info.planes:
             self._pass_raw(slot, _INCOMPLETE)
@@ -133,6 +148,8 @@ class Lane:
     def _submit(self, slot: Slot, names: tuple[str, ...]) -> None:
         """Hot, in the chain's thread: run the stages, or start them on a GPU."""
         assert self.chain is not None
+        if self._exchanges:
+            self._exchange(slot)
         if self.raw_only:
             self._pass_raw(slot, self.raw_only)
             return
@@ -152,6 +169,46 @@ class Lane:
         else:
             self.ring.hold(slot)
             self._wait.put(slot, names)
+
+    def change(self, exchange: Exchange) -> None:
+        """Have other stages from the next frame on; from any thread."""
+        if self.closed:
+            exchange.give_up()
+        else:
+            self._exchanges.append(exchange)
+
+    def _exchange(self, slot: Slot) -> None:
+        """Between two frames, in the chain's thread: put the stages in place that wait for this frame."""
+        assert self.chain is not None
+        while self._exchanges and self._exchanges[0].since <= slot.info.seq:
+            exchange = self._exchanges.popleft()
+            under_way = _UNDER_WAY if self._wait is not None else 0
+            for _ in range(under_way):  # results of frames before are read with the stages that made them
+                self._under_way.acquire()
+            try:
+                fresh = exchange.take()
+                try:
+                    self._retired.extend(self.chain.swap(fresh))
+                except BaseException:
+                    self._retired.extend(fresh.values())
+                    raise
+            except Exception as error:
+                exchange.refuse(str(error))
+                self._ledger.note(f"stream {self.stream.index}: its stages stay as they were: {error}")
+                continue
+            finally:
+                for _ in range(under_way):
+                    self._under_way.release()
+            self.raw_only, self._remarked = "", False  # with other parameters it may work again
+            told = dict(zip(self.chain.names, self.chain.describe(), strict=True))
+            exchange.took(slot.info, self.stream, told, self._ledger)
+
+    def close_retired(self) -> None:
+        """Close stages that others have replaced; not in the chain's thread, where a frame waits."""
+        while self._retired:
+            stage = self._retired.popleft()
+            with contextlib.suppress(Exception):  # a plugin's; nobody needs it any more
+                stage.close()
 
     def _collect(self, slot: Slot, _: tuple[str, ...]) -> None:
         """Hot, in a thread of its own: wait for a GPU's results."""
@@ -185,11 +242,20 @@ class Lane:
     def _spread(self, slot: Slot, results: tuple[str, ...]) -> None:
         """Hot: give a slot whose results are there to the sinks."""
         slot.ready = (RAW, *results)
+        if self.wanted is not None and (results or not self._results or self.raw_only):
+            self._give(slot)
         for branch, had_raw in self._late:
             names = results if had_raw else slot.ready
             if names:
                 self.ring.hold(slot)
                 branch.put(slot, names)
+
+    def _give(self, slot: Slot) -> None:
+        """Hand a slot to whoever asked for the next frame."""
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            self.ring.hold(slot)
+            wanted(slot)
 
     def _pass_raw(self, slot: Slot, where: str) -> None:
         """Send a frame on without results, and say why."""
@@ -261,5 +327,8 @@ class Lane:
         self.closed = not stuck
         if self.chain is not None and not stuck:
             self.chain.close()
+            self.close_retired()
+        while self._exchanges:
+            self._exchanges.popleft().give_up()
         if self._ring is not None:
             self._ring.close(stuck=stuck)

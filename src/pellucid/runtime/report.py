@@ -63,6 +63,7 @@ def make_report(ledger: Ledger, run: Mapping[str, Any]) -> dict[str, Any]:
             "megabytes_per_s": round(per_s * mean_bytes * 1e-6, 3),
             "seconds": round(seconds, 3),
         },
+        "changes": list(ledger.changes),
         "notes": list(ledger.notes),
         **run,
     }

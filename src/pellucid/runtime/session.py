@@ -31,6 +31,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psutil
@@ -39,8 +41,9 @@ from pellucid.errors import PellucidError, RunError, SinkError, SourceError, Sta
 from pellucid.ledger import Ledger
 from pellucid.marks import free_name
 from pellucid.metrics import Histogram, now_ns
-from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Stage, Stream
+from pellucid.protocols import RAW, Ring, Sink, Slot, Source, Spec, Stage, Stream
 from pellucid.runtime.chain import Chain, pick_device, use_threads
+from pellucid.runtime.exchange import Exchange
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
 from pellucid.runtime.report import hardware, make_report
@@ -118,6 +121,10 @@ class Session:
         self._opened: list[Sink] = []
         self._over = threading.Event()
         self._seen: dict[str, tuple[int, int]] = {}
+        self._making = threading.Lock()
+        self._exchanging = threading.Lock()
+        self._extending = False
+        self._in_force: list[dict[str, Any]] = []
 
     # ---------------------------------------------------------------- open
 
@@ -173,11 +180,15 @@ class Session:
                     raise StageError(f"{text}{near}")
 
     def _lane(self, stream: Stream) -> Lane:
-        stages: dict[str, Stage] = self._make_stages(stream)
+        with self._making:
+            stages: dict[str, Stage] = self._make_stages(stream)
+            changes = len(self._in_force)
         chain = Chain(stages, stream, self._device, self._tell) if stages else None
         outputs = chain.open() if chain else {}
         self.ledger.follow(stream, chain.names if chain else ())
-        return Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger)
+        lane = Lane(stream, chain, {RAW: stream.spec} | outputs, self.ledger)
+        lane.changes_before = changes
+        return lane
 
     def _allocate(self, lane: Lane) -> None:
         lane.allocate(self.settings.slots, shared=self.source.shares_memory, pinned=self._device.startswith("cuda"))
@@ -204,7 +215,7 @@ class Session:
             "hold": self._hold,
             "release": self._release,
             "tell": self._note,
-            "stages": lambda: [lane.stages() for lane in self.lanes],
+            "stages": lambda: [lane.begun_with for lane in self.lanes],
         }
         planes = [lane.planes for lane in self.lanes]
         for name, sink in self.sinks.items():
@@ -358,6 +369,7 @@ class Session:
 
     def _extend(self, fresh: list[Stream], rings: dict[int, SlotRing], owned: dict[int, int]) -> list[Lane]:
         """Open lanes for the streams that the source has met; return those that they replace."""
+        self._extending = True
         streams = fresh.copy()
         fresh.clear()
         self._check_streams(streams)
@@ -370,6 +382,7 @@ class Session:
             lane = self._late_lane(stream)
             self.lanes.append(lane)
             rings[stream.index], owned[stream.index] = lane.ring, 0
+        self._extending = False
         self.source.extend([rings[stream.index] for stream in streams])  # type: ignore[attr-defined]
         return replaced
 
@@ -389,6 +402,9 @@ class Session:
             self._allocate(lane)
             self._note(f"stream {stream.index} ({stream.spec}): {error}. It is raw only; recording goes on")
         self._name_durations(lane)
+        if lane.chain is not None:
+            there, now = lane.chain.names, self._in_force[: lane.changes_before]
+            self.ledger.changes += [{"frame": 0, "stream": stream.index, **c} for c in now if c["stage"] in there]
         takers = []
         for name, sink in self.sinks.items():
             extend = getattr(sink, "extend", None)
@@ -406,6 +422,89 @@ class Session:
         self.ledger.notes.extend(lane.drain(self.settings.stall_s))
         lane.close(stuck=False)
 
+    # ---------------------------------------------------------------- other parameters during a run
+
+    def exchange(
+        self,
+        make: Callable[[str, Spec], Stage],
+        changes: Sequence[Mapping[str, Any]],
+        commit: Callable[[], None],
+    ) -> list[Exchange]:
+        """Have other stages in the place of some, from the next frame of each stream on; in any thread but the loop's.
+
+        Parameters
+        ----------
+        make
+            Builds a stage from its name and the Spec of its result.
+        changes
+            A row for each key: ``what``, ``from``, ``to``, ``by``, ``stage`` (the name of the stage).
+        commit
+            Called once all are open: streams that begin from then on have the new stages from their start.
+
+        Returns
+        -------
+        list of Exchange
+            One for each stream that has such a stage.
+
+        Raises
+        ------
+        StageError
+            Where one of them cannot take its place; nothing has changed then.
+        """
+        names = {change["stage"] for change in changes}
+        with self._exchanging:
+            if self._over.is_set() or self._stopped:
+                raise StageError("the run is over")
+            lanes = self.lanes_that_go_on()
+            ready = self._ready(lanes, make, names)
+            with self._making:
+                commit()
+                now = datetime.now(UTC).isoformat(timespec="milliseconds")
+                self._in_force += [{"time": now, **change} for change in changes]
+            done = self._hand_over(ready, changes)
+            while self._extending and not self._over.wait(0.01):
+                pass
+            late = [
+                lane
+                for lane in list(self.lanes)
+                if lane not in lanes and lane.changes_before < len(self._in_force) and self._goes_on(lane)
+            ]
+            return done + self._hand_over(self._ready(late, make, names), changes)
+
+    def lanes_that_go_on(self) -> list[Lane]:
+        """Return those of which frames may come yet."""
+        return [lane for lane in list(self.lanes) if self._goes_on(lane)]
+
+    def _goes_on(self, lane: Lane) -> bool:
+        return not lane.closed and lane.stream.index not in {other.stream.replaces for other in self.lanes}
+
+    def _ready(
+        self, lanes: Sequence[Lane], make: Callable[[str, Spec], Stage], names: set[str]
+    ) -> list[tuple[Lane, dict[int, Stage]]]:
+        """Open the new stages of some lanes, or none at all."""
+        ready: list[tuple[Lane, dict[int, Stage]]] = []
+        try:
+            for lane in lanes:
+                chain = lane.chain
+                if chain is not None and not names.isdisjoint(chain.names):
+                    fresh = {i: make(n, chain.made(n)) for i, n in enumerate(chain.names) if n in names}
+                    ready.append((lane, chain.prepare(fresh)))
+        except BaseException:
+            for stage in (stage for _, stages in ready for stage in stages.values()):
+                stage.close()
+            raise
+        return ready
+
+    def _hand_over(
+        self, ready: Sequence[tuple[Lane, dict[int, Stage]]], changes: Sequence[Mapping[str, Any]]
+    ) -> list[Exchange]:
+        done = []
+        for lane, stages in ready:
+            there = lane.chain.names if lane.chain is not None else []
+            done.append(Exchange(partial(dict, stages), [c for c in changes if c["stage"] in there]))
+            lane.change(done[-1])
+        return done
+
     def _check_streams(self, streams: Sequence[Stream]) -> None:
         """Look whether the source numbers its streams as it must."""
         wanted = list(range(len(self.lanes), len(self.lanes) + len(streams)))
@@ -419,6 +518,10 @@ class Session:
 
     def _release(self, slot: Slot) -> None:
         self.lanes[slot.stream.index].ring.release(slot)
+
+    def release(self, slot: Slot) -> None:
+        """Let go of a slot that was handed out."""
+        self._release(slot)
 
     def _note(self, text: str) -> None:
         self.ledger.note(text)
@@ -440,6 +543,8 @@ class Session:
         """Do what has time, twice a second until the run's end: garbage, sinks that stand still."""
         while not self._over.wait(_TICK_S):
             gc.collect(1)
+            for lane in list(self.lanes):
+                lane.close_retired()
             self._look_for_stalls()
 
     def _look_for_stalls(self) -> None:

@@ -11,6 +11,7 @@
       recording.json       what recovery and verification have to know: images, streams, hashes, state
       journal              only while it runs: a line for every plane, see `pellucid.recording.journal`
       config.toml          as run, overrides included
+      changes.jsonl        where parameters were changed during the run: from which frame on, from what to what
       report.json          counts, latencies, hardware
 
 The channels of an experiment share an image: its axes are t, c, z as acquired, a group for each position. A frame that
@@ -23,6 +24,7 @@ up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -46,6 +48,7 @@ from pellucid.protocols import RAW, FrameInfo, Slot, Spec, Stream
 from pellucid.recording.about import NAME as ABOUT
 from pellucid.recording.about import About
 from pellucid.recording.backlog import Backlog, Full, Piece
+from pellucid.recording.changes import ChangeRows
 from pellucid.recording.commit import Bound, Committer
 from pellucid.recording.disk import Disk
 from pellucid.recording.intake import FAILED, Intake
@@ -174,6 +177,7 @@ class Recorder:
         self._parts: Parts | None = None
         self._intake: Intake | None = None
         self._rows: FrameRows | None = None
+        self._changes: ChangeRows | None = None
         self._journal: Journal | None = None
         self._committer: Committer | None = None
         self._backlog: Backlog | None = None
@@ -261,6 +265,7 @@ class Recorder:
         self.disk.note_folder(folder.parent)
         self.disk.replace(folder / "config.toml", run["config"].encode())
         self._rows = FrameRows(folder / ROWS, ledger, self.disk)
+        self._changes = ChangeRows(folder, ledger, self.disk)
         self._journal = Journal(folder / JOURNAL, self.disk)
         self._about = About(
             version=run.get("version", ""),
@@ -398,6 +403,8 @@ class Recorder:
         parts, info = self._parts, slot.info
         assert parts is not None
         self._begun = True
+        if self._changes is not None:
+            self._changes.write()  # before the planes that were made with them
         with self._taking:
             if RAW in names:
                 parts.rotate(info)
@@ -466,6 +473,8 @@ class Recorder:
         """In the committer's thread, before each commit."""
         if self._backlog is not None:
             self._backlog.committing()
+        if self._changes is not None:
+            self._changes.write()
         if self._parts is not None and self._rows is not None:
             self._parts.grow(self._rows.wall_s)
         self._look_for_space()
@@ -538,6 +547,7 @@ class Recorder:
         if not faults or isinstance(backlog.failed, OSError):
             faults += parts.finish(rows.wall_s)
         try:
+            self._end_changes()
             rows.write(all_of_them=True)
             rows.close()
             self._rows = None
@@ -554,6 +564,15 @@ class Recorder:
             if not (self.folder / ABOUT).exists():
                 raise SinkError(f"{why}. {self.folder}, with what was in it, was removed or is not connected") from None
             raise SinkError(f"{why}. What was written is kept: type pellucid recover {self.folder}") from None
+
+    def _end_changes(self) -> None:
+        """Write the last of them."""
+        changes, self._changes = self._changes, None
+        if changes is not None:
+            try:
+                changes.write()
+            finally:
+                changes.close()
 
     def _moving(self) -> bool:
         """Whether the writers get on, however slowly."""
@@ -574,6 +593,8 @@ class Recorder:
                 self._committer.close(2.0)
             if not self.busy_since_ns and self._parts is not None:
                 self._parts.abandon()
+        with contextlib.suppress(OSError):  # then it is in the report, where that can be written
+            self._end_changes()
         if self._rows is not None:
             self._rows.write(all_of_them=True)
             self._rows.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -126,6 +126,7 @@ class Deconvolve:
     writes: str | None = None
     output: Literal["float32", "uint16"] = "float32"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    fixed: ClassVar[tuple[str, ...]] = ("output", "scale", "rolling")
 
     def __post_init__(self) -> None:
         self.captures = True

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
@@ -106,6 +106,7 @@ class Restore:
     memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     output: Literal["float32", "uint16"] = "float32"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    fixed: ClassVar[tuple[str, ...]] = ("output", "scale")
 
     @field_validator("model")
     @classmethod

@@ -18,5 +18,7 @@ of either side cost the other nothing.
     overlay.py    Qt: writes it (titles, limits, places, scale bar, help)
     bars.py       Qt: title, state, losses and figures above and below
     window.py     Qt: the window around it all, and its keys
+    asking.py     asks the session: recording, parameters, pictures
+    knobs.py      Qt: the drawer of live parameters
     look.py       colours and type
 """

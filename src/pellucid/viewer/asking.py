@@ -27,9 +27,12 @@ class Asking(QObject):
     ----------
     answered : Signal of (str, bool, str)
         The command, whether it was done, and the session's line, or why it was not; comes in the thread of Qt's loop.
+    told : Signal of (str, object)
+        The command, and all that the session answered, where it was done; just before `answered`.
     """
 
     answered = Signal(str, bool, str)
+    told = Signal(str, object)
 
     def __init__(self, session: str) -> None:
         super().__init__()
@@ -43,8 +46,10 @@ class Asking(QObject):
         done, text = False, ""
         try:
             with ControlClient.find(self._session) as client:
-                text = one_line(client.ask(command, given).get("text", "done"))
+                answer = client.ask(command, given)
+                text = one_line(answer.get("text", "done"))
                 done = True
+                self.told.emit(command, answer)
         except PellucidError as error:
             text = str(error)
         except Exception as error:  # a window that is asked to record must say that it did not

@@ -52,6 +52,11 @@ def commands_of(window: ViewerWindow) -> list[Action]:
         Action("colormap", ("M",), "next colour map, of the plane under the cursor or of all", window.next_colormap),
         Action("darker", ("]",), "gamma up: dark parts darker", lambda: window.change_gamma(2**0.25)),
         Action("lighter", ("[",), "gamma down: dark parts lighter", lambda: window.change_gamma(2**-0.25)),
+        Action(
+            "knobs", ("K",), "parameters of the stages", window.switch_knobs, "Parameters",
+            lambda: not window.knobs.isHidden(),
+        ),
+        Action("snap", ("S",), "snap: pictures and data of the newest frame", window.snap, "Snap", once=True),
         Action("record", ("R",), "start or stop recording", window.press_record, once=True),
         Action(
             "texts", ("T",), "names and scale bars on or off", window.switch_texts, "Texts", lambda: overlay.texts

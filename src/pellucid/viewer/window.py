@@ -26,6 +26,7 @@ from pellucid.viewer.colours import Tone, colour_map, tone_for
 from pellucid.viewer.commands import commands_of
 from pellucid.viewer.contrast import Given, contrast_for
 from pellucid.viewer.histograms import Histograms
+from pellucid.viewer.knobs import LIST, Knobs
 from pellucid.viewer.names import names_of, title_of
 from pellucid.viewer.note import Losses, Note, told_losses
 from pellucid.viewer.overlay import Overlay
@@ -150,6 +151,7 @@ class ViewerWindow(QWidget):
         canvas.setMouseTracking(True)
         canvas.installEventFilter(self)
         self.overlay = Overlay(canvas)
+        self.knobs = Knobs(canvas, asking)
         self.histograms = Histograms(self._write_over)
         self.commands = commands_of(self)
         self.overlay.keys = told_keys(self.commands)
@@ -439,13 +441,28 @@ class ViewerWindow(QWidget):
         if notices != [shown.notice for shown in self._rows[position]]:
             self._write_over()
 
-    def _ask(self, command: str) -> None:
+    def _ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
         if self._asking is None:
             self._answered(command, False, "this window has no session to ask")
         else:
-            self._asking.ask(command)
+            self._asking.ask(command, given)
+
+    def switch_knobs(self) -> None:
+        """Open or close the drawer of live parameters."""
+        self.knobs.switch()
+
+    def snap(self) -> None:
+        """Have the session write its newest frame, with the display limits as they are seen here."""
+        limits = [
+            {"camera": s.pane.stream.camera, "channel": s.pane.stream.channel, "plane": s.pane.plane, "limits": seen}
+            for s in self.shown
+            if (seen := s.contrast.limits) is not None
+        ]
+        self._ask("snap", {"limits": limits})
 
     def _answered(self, command: str, done: bool, text: str) -> None:
+        if command == LIST:
+            return  # the drawer's
         if command.startswith("record."):
             self.bars.recording.answered()
         self.overlay.say(text, look.TEXT if done else look.WARN)
