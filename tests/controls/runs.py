@@ -29,7 +29,8 @@ def config(folder: Path, *stages: dict[str, Any], fps: float = 100.0, **more: An
     return {
         "source": {"kind": "replay", "path": movie(folder).as_posix(), "fps": fps, "on_full": "wait"},
         "stages": [dict(stage) for stage in stages],
-        "session": {"threads": 1, "restore": "every"},
+        # Few slots: while a change is made ready nobody takes frames, and so the run gets ahead by no more than these.
+        "session": {"threads": 1, "restore": "every", "slots": 5},
         **more,
     }
 

@@ -25,6 +25,7 @@ __all__ = ["ConfigFile", "following"]
 
 LOOK_S = 0.5
 BY = "config file"
+_PATIENCE_S = 10.0
 _BOM = "\ufeff"
 _SHOWN = 6
 
@@ -100,6 +101,8 @@ class ConfigFile:
             tree = tomlkit.parse(text).unwrap()
         except TOMLKitError as error:
             raise ConfigError(f"not valid TOML: {' '.join(str(error).split())}") from None
+        if not any(differences(self._last, tree)):
+            return  # a comment, or back to the version before one that was none
         rest = [steps for steps, _, _ in differences(self._began, tree) if not self._controls.may_change(steps)]
         fresh = {steps: new for steps, _, new in differences(self._last, tree) if self._controls.may_change(steps)}
         if ("plugins",) not in rest:  # those are not read while the session runs
@@ -239,4 +242,4 @@ def following(
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(_PATIENCE_S)  # a stage that is just being opened may take minutes; it is closed when it is done
