@@ -107,13 +107,14 @@ def check(
     fps: Annotated[
         float | None, typer.Option(min=0.0001, help="Frames of each camera a second, where only it knows.")
     ] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Leave out windows, as `run --headless` does.")] = False,
     sets: Sets = None,
 ) -> None:
     """Say what would run, with shapes, memory, disk and missing extras; start nothing. The disk is measured."""
     from pellucid.check import check_config
     from pellucid.config import Config
 
-    if not check_config(Config.load(config, sets or []), shape, dtype, fps):
+    if not check_config(Config.load(config, sets or [], headless=headless), shape, dtype, fps):
         raise typer.Exit(2)
 
 
