@@ -20,6 +20,7 @@ from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
 from pellucid.set_command import set_values, snap
+from pellucid.view_command import view
 
 __all__ = ["main"]
 
@@ -254,6 +255,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
 app.command("set")(set_values)
 app.command()(snap)
+app.command()(view)
 for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
@@ -503,6 +505,7 @@ def _run_session(
     given: tuple[list[str], bool] | None = None,
 ) -> None:
     from pellucid.controls import Controls, following
+    from pellucid.controls.views import Views
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
@@ -525,7 +528,7 @@ def _run_session(
             note = session.ledger.note
             with (
                 live,
-                reachable({**session.sinks, "controls": controls}, name, note),
+                reachable({**session.sinks, "controls": controls, "views": Views(session, name)}, name, note),
                 following(controls, sets, note, headless=headless),
             ):
                 session.run()

@@ -28,6 +28,7 @@ from pellucid._version import version
 from pellucid.config import Config
 from pellucid.controls import Controls, following
 from pellucid.controls.text import parse_change
+from pellucid.controls.views import Views
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
 from pellucid.tap import Frame, Tap
@@ -263,7 +264,7 @@ class LiveSession:
         try:
             if opens:
                 self.session.open()
-            parts = {**self.session.sinks, "controls": self.controls}
+            parts = {**self.session.sinks, "controls": self.controls, "views": Views(self.session, self._name)}
             note = self.session.ledger.note
             with (
                 reachable(parts, self._name, note),

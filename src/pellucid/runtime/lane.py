@@ -124,6 +124,14 @@ class Lane:
             on_skip=lambda slot: self._pass_raw(slot, "chain busy"),
         )
 
+    def show(self, branch: Branch) -> None:
+        """Give frames to one more from now on, with all their planes; from any thread."""
+        self._late = [*self._late, (branch, False)]
+
+    def hide(self, branch: Branch) -> None:
+        """Give it none any more; one that is on its way there comes back by itself."""
+        self._late = [way for way in self._late if way[0] is not branch]
+
     def take(self, slot: Slot) -> None:
         """Hot: send a frame that has just arrived on its ways; raw to the recorder before any stage."""
         ring, info = self.ring, slot.info

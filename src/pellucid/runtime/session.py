@@ -46,6 +46,7 @@ from pellucid.runtime.chain import Chain, pick_device, use_threads
 from pellucid.runtime.exchange import Exchange
 from pellucid.runtime.fanout import Branch
 from pellucid.runtime.lane import Lane
+from pellucid.runtime.onlookers import Onlooker, Onlookers
 from pellucid.runtime.report import hardware, make_report
 from pellucid.runtime.ring import SlotRing
 from pellucid.runtime.stacks import Stacks
@@ -55,6 +56,8 @@ __all__ = ["Session", "Settings"]
 
 _WAIT_S = 0.05
 _TICK_S = 0.5
+_BEGIN_S = 3.0
+"""For a run that is just beginning, until it can be looked at."""
 
 
 @dataclass(slots=True)
@@ -125,6 +128,8 @@ class Session:
         self._exchanging = threading.Lock()
         self._extending = False
         self._in_force: list[dict[str, Any]] = []
+        self._onlookers = Onlookers(self._release, self._note)
+        self._begun = threading.Event()
 
     # ---------------------------------------------------------------- open
 
@@ -206,8 +211,9 @@ class Session:
                 f"{free / 1e6:.0f} MB are free. Use fewer: --set session.slots={fit}"
             )
 
-    def _open_sinks(self, streams: Sequence[Stream]) -> None:
-        run = {
+    def _run_facts(self) -> dict[str, Any]:
+        """Return what sinks are told of the run."""
+        return {
             **self._facts,
             "ledger": self.ledger,
             "live": self.source.live,
@@ -217,6 +223,24 @@ class Session:
             "tell": self._note,
             "stages": lambda: [lane.begun_with for lane in self.lanes],
         }
+
+    def join(self, sink: Onlooker) -> str:
+        """Have a sink look at the newest frames from now on, until it says that it is gone; return its name.
+
+        In any thread but the loop's, while the session runs.
+
+        Raises
+        ------
+        PellucidError
+            Where it cannot.
+        """
+        self._begun.wait(_BEGIN_S)
+        if not self._begun.is_set() or self._over.is_set() or self._stopped:
+            raise RunError("nothing runs that could be looked at")
+        return self._onlookers.join(sink, self.lanes_that_go_on, self._run_facts())
+
+    def _open_sinks(self, streams: Sequence[Stream]) -> None:
+        run = self._run_facts()
         planes = [lane.planes for lane in self.lanes]
         for name, sink in self.sinks.items():
             self._opened.append(sink)  # first, so that one that breaks off halfway is closed as well
@@ -262,6 +286,7 @@ class Session:
             is made and written all the same.
         """
         self._start_branches()
+        self._begun.set()
         housekeeping = threading.Thread(target=self._housekeep, name="pellucid housekeeping", daemon=True)
         housekeeping.start()
         with _no_collector():
@@ -414,6 +439,7 @@ class Session:
             extend(stream, lane.planes)
             takers.append(name)
         self._start_lane(lane, takers)
+        self._onlookers.streams_changed()
         what = "new" if stream.replaces is None else "changed"
         self._note(f"{what}: {stream.camera}, {stream.channel} gives {stream.spec} (stream {stream.index})")
         return lane
@@ -545,6 +571,7 @@ class Session:
             gc.collect(1)
             for lane in list(self.lanes):
                 lane.close_retired()
+            self._onlookers.tidy(list(self.lanes))
             self._look_for_stalls()
 
     def _look_for_stalls(self) -> None:
@@ -574,6 +601,7 @@ class Session:
                 continue
             # Also after a fault a frame within a stage gets its time: it is on its way to a recorder that may be well.
             ledger.notes.extend(lane.drain(self.settings.stall_s))
+        self._onlookers.end(self.lanes, None)
         for name, branch in self._branches.items():
             if not branch.drain(patience_s):
                 self._note(f"{name} did not end within {patience_s:g} s; {branch.counts['lost']} frames lost there")
@@ -623,6 +651,7 @@ class Session:
     def close(self) -> None:
         """Give everything back; safe at any time and more than once."""
         self._close_source()
+        self._onlookers.end(self.lanes, self.report)
         faults = []
         for sink in self._opened:
             try:

@@ -24,6 +24,7 @@ from pellucid.errors import MissingExtra, SinkError, WireError, did_you_mean
 from pellucid.ledger import Ledger
 from pellucid.metrics import now_ns
 from pellucid.protocols import RESTORED, Slot, Spec, Stream
+from pellucid.sinks._window_chain import chain_in_words
 from pellucid.sinks._window_link import WindowLink
 from pellucid.sinks._window_note import WHY
 from pellucid.sinks._window_pictures import WHOLE_BYTES, Pictures
@@ -192,7 +193,7 @@ class Window:
             "arrangement": self.arrangement,
             "overlay": self.overlay,
             "stack": self.stack if self.stack in ("slice", "volume") else None,
-            "chain": _chain(run),
+            "chain": chain_in_words(run.get("stages", list)()),
             "colormap": self.colormap,
             "gamma": self.gamma,
             "screenshot": str(self.screenshot.absolute()) if self.screenshot else "",
@@ -282,19 +283,6 @@ def _forgets() -> str | None:
     python = ".".join(str(part) for part in sys.version_info[:2])
     what = f"PySide6 {version} aborts a window within minutes under Python {python}"
     return f'{what}. Type: pip install "PySide6-Essentials<6.12", or use Python 3.12'
-
-
-def _chain(run: Mapping[str, Any]) -> str:
-    """Return what the stages compute with, in words."""
-    texts: list[str] = []
-    for stages in run.get("stages", list)():
-        for stage in stages:
-            made, model = stage.get("engine"), stage.get("model")
-            if made and model:
-                texts.append(f"{model['name']}: {made['library']}, {made['precision']}")
-            else:
-                texts.append(f"{stage['stage']}: {stage.get('method', '')} {stage['device']}".replace(":  ", ": "))
-    return "   ".join(dict.fromkeys(texts))
 
 
 def _may_come(run: Mapping[str, Any]) -> list[str]:

@@ -6,16 +6,13 @@ or somebody closes it.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from PySide6.QtCore import QSocketNotifier, Qt, QTimer
 from PySide6.QtWidgets import QApplication
 
@@ -25,6 +22,7 @@ from pellucid.viewer.asking import Asking
 from pellucid.viewer.graphics import texture_limit
 from pellucid.viewer.newest import Newest
 from pellucid.viewer.note import read_note
+from pellucid.viewer.polite import few_threads, yield_to_the_camera
 from pellucid.viewer.window import Look, ViewerWindow
 from pellucid.wire.receiver import Receiver
 
@@ -35,23 +33,12 @@ STAY_MS = 3000
 """A session that has died leaves its last picture for so long, with the reason over it."""
 
 
-def yield_to_the_camera() -> None:
-    """Let the session go first where both want a processor: a picture less is shown, and no frame is late.
-
-    Called with the first picture on the screen: until then it is the user who waits.
-    """
-    below = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5
-    with contextlib.suppress(psutil.Error, OSError):
-        psutil.Process().nice(below)
-
-
 def main() -> int:
     """Open the window and run it."""
     told = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this window in its turn
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # Without a GPU the screen is drawn by the processor (Mesa's llvmpipe), which takes all of its cores for that.
-    os.environ.setdefault("LP_NUM_THREADS", str(max((os.cpu_count() or 1) // 2, 1)))
+    few_threads()
     app = QApplication(sys.argv[:1])
     try:
         most = texture_limit()

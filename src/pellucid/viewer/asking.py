@@ -38,6 +38,10 @@ class Asking(QObject):
         super().__init__()
         self._session = session
 
+    def turn_to(self, session: str) -> None:
+        """Ask another session from now on."""
+        self._session = session
+
     def ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
         """Ask; the answer comes as a signal, at the latest after some seconds."""
         threading.Thread(target=self._ask, args=(command, given), name="pellucid asking", daemon=True).start()

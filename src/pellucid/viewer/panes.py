@@ -136,6 +136,11 @@ class Panes:
         self.lay_out()
         return made
 
+    def cut(self, count: int) -> None:
+        """Forget all streams behind the first so many, which show nothing any more."""
+        del self._rows[count:]
+        self.lay_out()
+
     def lay_out(self) -> None:
         """Put every pane where it belongs in a canvas of this size."""
         if self.alone is not None and self.alone >= len(self._rows):

@@ -393,6 +393,33 @@ class ViewerWindow(QWidget):
         self.bars.set_title(title)
         self._write_slice()
 
+    def begin_again(
+        self,
+        streams: Sequence[Stream],
+        planes: Sequence[Mapping[str, Spec]],
+        chain: str,
+    ) -> None:
+        """Show another session from now on; zoom, limits and all that the user has chosen stay.
+
+        Parameters
+        ----------
+        streams, planes
+            All that it has.
+        chain
+            What its stages compute with.
+        """
+        for position in range(len(streams), len(self._rows)):
+            self.panes.put(position, self._rows[position][0].pane.stream if self._rows[position] else streams[0], {})
+        del self._rows[len(streams) :]
+        self.panes.cut(len(streams))
+        self._infos.clear()
+        self._ended = ""
+        self._losses = self._rates = None
+        self._write_losses()
+        self.bars.recording.tell({})
+        self.bars.set_chain(chain)
+        self.put(range(len(streams)), streams, planes)
+
     def show_frame(
         self, position: int, planes: Mapping[str, np.ndarray[Any, Any]], info: FrameInfo, note: Note | None = None
     ) -> None:
