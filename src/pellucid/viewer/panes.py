@@ -134,6 +134,9 @@ class Panes:
                 self._give_camera(pane)
         self._rows[position] = made
         self.lay_out()
+        for pane in made:
+            if pane.is_volume:
+                self._look_at(pane)  # only now is known how wide its place is
         return made
 
     def lay_out(self) -> None:
@@ -256,6 +259,8 @@ class Panes:
             self._give_camera(pane)
         if manner == "volume":
             self._turn(None)
+        if manner is not None:
+            self.lay_out()  # volumes share no place with planes
         self.canvas.update()
         self._on_view()
 

@@ -21,6 +21,8 @@ MANNERS = {"max": "maximum", "slice": "slice", "volume": "volume"}
 """How a stack is shown: name in the config, and in words."""
 VOXELS = 1 << 22
 """Of a volume that is drawn; a larger stack is thinned out along y and x. Without a GPU this takes some 0.1 s."""
+MOST = 2048
+"""Voxels along an axis of a volume, which all graphics take; a longer axis is thinned out."""
 
 
 class Stack:
@@ -53,7 +55,9 @@ class Stack:
         self._spec, self._across = spec, across
         self._whole = np.zeros(spec.shape, spec.dtype)
         self._flat = np.zeros(spec.shape[1:], spec.dtype)
-        self._thin = max(1, math.ceil(math.sqrt(self._whole.size / VOXELS)))
+        across_z, *within = (math.ceil(length / MOST) for length in spec.shape)
+        self._thin = max(*within, math.ceil(math.sqrt(self._whole.size / across_z / VOXELS)))
+        self._thin_z = across_z
         # A slice is as thick as it is in the specimen, as far as it is known.
         self._thick = stream.z_um / stream.pixel_um if stream.z_um and stream.pixel_um else 1.0
         self._limits: tuple[float, float] = (0.0, 1.0)
@@ -96,7 +100,7 @@ class Stack:
         if self.volume is None:
             width, height = self._across
             shape = self._thinned().shape
-            scale = (width / shape[2], height / shape[1], self._thick)
+            scale = (width / shape[2], height / shape[1], self._thick * self.depth / shape[0])
             self.volume = scene.Volume(
                 self._thinned(), parent=parent, method="mip", relative_step_size=1.5, texture_format="auto",
                 clim=self._limits, cmap=colours, interpolation="linear",
@@ -108,7 +112,7 @@ class Stack:
         return self.volume
 
     def _thinned(self) -> np.ndarray[Any, Any]:
-        return np.ascontiguousarray(self._whole[:, :: self._thin, :: self._thin])
+        return np.ascontiguousarray(self._whole[:: self._thin_z, :: self._thin, :: self._thin])
 
     def show_volume(self) -> None:
         """Give the volume the stack that is there now; while it is not shown it is spared the upload."""
