@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def test_a_lost_screen_is_one_line_and_the_run_goes_on(own_screen, session):
         one.write(pixels)  # a frame that nobody can draw any more is nobody's error
         return one.ledger.notes
 
-    assert wait_for(told) == ["window: it ended with 1 (its screen is gone); the run goes on"]
+    (note,) = wait_for(told)
+    # Mesa may crash on its way out where Xlib ends the process at once.
+    assert re.fullmatch(r"window: it ended with (1|-\d+) \(its screen is gone\); the run goes on", note)
     assert not one.sink.closed_by_user
     skipped = one.sink.skipped
     one.write(pixels)

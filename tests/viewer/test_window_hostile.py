@@ -76,3 +76,12 @@ def test_the_deepest_stack_is_gone_through_to_its_end(found):
 
 def test_volumes_with_axes_longer_than_a_texture_are_drawn(found):
     assert found["long_axes"] == [GRAY_60] * 3
+
+
+def test_a_narrow_window_leaves_out_whole_parts_of_its_header_and_never_the_recording(found):
+    bars = found["bars"]
+    assert [across for across, *_ in bars.values()] == [int(width) for width in bars]
+    assert all(recording for *_, recording, _cut in bars.values())
+    assert bars["1280"][1:] == [True, True, []]  # as before, after it was narrow
+    assert bars["640"][3] == []
+    assert bars["480"][1] is False

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from pellucid.metrics import now_ns
 from pellucid.protocols import FrameInfo, Spec, Stream
@@ -95,4 +95,18 @@ for shape in ((3, 64, 5000), (2100, 32, 32), (3, 5000, 64)):
     window = make([Stream(spec, "cam", "a", 0)], [{"raw": spec}], size=(900, 500), stack="volume")
     found["long_axes"].append(middle(window, 0, 60))
     window.close()
+
+window = make([dapi], [both], size=(1280, 400), arrangement="split")
+window.bars.set_title("a camera with a long name")
+window.bars.set_chain("richardson-lucy: cpu, float32")
+window.bars.recording.tell({"on": True, "switch": True, "frames": 12345, "mb": 310, "for_s": 12, "left_s": 2400})
+found["bars"] = {}
+for width in (1280, 800, 640, 480, 1280):
+    window.resize(width, 400)
+    settle()
+    header = window.bars.header
+    texts = [part for part in header.children() if isinstance(part, QWidget) and part.isVisible()]
+    cut = [part.objectName() for part in texts if part.width() < part.sizeHint().width()]
+    found["bars"][str(width)] = [window.width(), window.tools.isVisible(), window.bars.recording.isVisible(), cut]
+window.close()
 print(json.dumps(found), flush=True)
