@@ -78,6 +78,20 @@ def test_volumes_with_axes_longer_than_a_texture_are_drawn(found):
     assert found["long_axes"] == [GRAY_60] * 3
 
 
+def test_the_first_stack_has_its_contrast_at_once(found):
+    assert found["first_limits"] == pytest.approx([700, 800])
+
+
+def test_the_scale_bar_of_a_volume_is_that_of_the_volume(found):
+    zooms = []
+    for measured, zoom, um, (x, y) in found["volume_scale"]:
+        assert measured == pytest.approx(zoom, rel=0.05)
+        assert um == pytest.approx(0.5 / zoom)
+        assert max(x, y) < 0.5  # neither mirrored nor turned
+        zooms.append(zoom)
+    assert [zooms[1] / zooms[0], zooms[2] / zooms[1]] == pytest.approx([1.25, 0.5])
+
+
 def test_a_narrow_window_leaves_out_whole_parts_of_its_header_and_never_the_recording(found):
     bars = found["bars"]
     assert [across for across, *_ in bars.values()] == [int(width) for width in bars]

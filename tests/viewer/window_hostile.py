@@ -96,6 +96,40 @@ for shape in ((3, 64, 5000), (2100, 32, 32), (3, 5000, 64)):
     found["long_axes"].append(middle(window, 0, 60))
     window.close()
 
+spec = Spec((8, 96, 128), "uint16")
+window = make([Stream(spec, "cam", "a", 0, pixel_um=0.5, z_um=2.0)], [{"raw": spec}], size=(900, 600), stack="volume")
+pixels = np.zeros(spec.shape, "uint16")
+pixels[3, 16:32, 16:80] = 100  # 64 wide, 16 high, near the upper left corner
+before = len(drawn)
+window.show_frame(0, {"raw": pixels}, FrameInfo(0, camera_ns=now_ns()))
+end = now_ns() + 30 * 10**9
+while len(drawn) == before and now_ns() < end:
+    app.processEvents()
+window.overlay.texts = False
+found["volume_scale"] = []
+pane = window.panes.panes[0]
+for closer in (1.0, 1.25, 0.5):
+    pane.view.camera.scale_factor /= closer
+    settle()
+    seen = window.panes.canvas.native.grab().toImage()
+    lit = [
+        (x, y)
+        for x in range(0, seen.width(), 1)
+        for y in range(0, seen.height(), 2)
+        if seen.pixelColor(x, y).red() > 127
+    ]
+    across = max(x for x, _ in lit) - min(x for x, _ in lit)
+    at = [sum(x for x, _ in lit) / len(lit) / seen.width(), sum(y for _, y in lit) / len(lit) / seen.height()]
+    found["volume_scale"].append([across / 64, pane.zoom, window.overlay.captions[0].um, at])
+window.close()
+
+window = ViewerWindow([Stream(spec, "cam", "a", 0)], [{"raw": spec}], Look(size=(900, 600)), drawn.append)
+window.show()
+settle()
+window.show_frame(0, {"raw": np.full(spec.shape, 700, "uint16") + pixels}, FrameInfo(0, camera_ns=now_ns()))
+found["first_limits"] = list(window.shown[0].contrast.limits)
+window.close()
+
 window = make([dapi], [both], size=(1280, 400), arrangement="split")
 window.bars.set_title("a camera with a long name")
 window.bars.set_chain("richardson-lucy: cpu, float32")

@@ -329,6 +329,7 @@ class Panes:
             return
         if moved.is_volume:
             self._turn(moved)
+            self._on_view()
             return
         self._following = True
         for pane in self.panes:

@@ -20,9 +20,11 @@ __all__ = ["MANNERS", "Stack"]
 MANNERS = {"max": "maximum", "slice": "slice", "volume": "volume"}
 """How a stack is shown: name in the config, and in words."""
 VOXELS = 1 << 22
-"""Of a volume that is drawn; a larger stack is thinned out along y and x. Without a GPU this takes some 0.1 s."""
+"""Of a volume that is drawn; a larger stack is thinned out along y and x. Without a GPU this takes some tenths of a second."""
 MOST = 2048
 """Voxels along an axis of a volume, which all graphics take; a longer axis is thinned out."""
+STEP = 0.8
+"""Along a line of sight, in voxels: with longer ones the last slice, and spots of one slice, are darker than they are."""
 
 
 class Stack:
@@ -95,18 +97,19 @@ class Stack:
     def make_volume(self, parent: Any, colours: Any) -> Any:
         """Return vispy's volume, made where there is none yet.
 
-        Its centre is that of the picture, z towards the eye.
+        From above it looks like the picture, the first slice nearest to the eye: with y downwards x, y and z make a
+        right-handed system, and nothing is mirrored.
         """
         if self.volume is None:
             width, height = self._across
             shape = self._thinned().shape
-            scale = (width / shape[2], height / shape[1], self._thick * self.depth / shape[0])
+            scale = (width / shape[2], -height / shape[1], -self._thick * self.depth / shape[0])
             self.volume = scene.Volume(
-                self._thinned(), parent=parent, method="mip", relative_step_size=1.5, texture_format="auto",
+                self._thinned(), parent=parent, method="mip", relative_step_size=STEP, texture_format="auto",
                 clim=self._limits, cmap=colours, interpolation="linear",
             )  # fmt: skip
             self.volume.transform = STTransform(
-                scale=scale, translate=(-width / 2, -height / 2, -shape[0] * scale[2] / 2)
+                scale=scale, translate=(-width / 2, height / 2, -shape[0] * scale[2] / 2)
             )
             self.volume.attach(self.shutter)
         return self.volume
