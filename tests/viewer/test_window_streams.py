@@ -118,6 +118,7 @@ def test_colours_are_where_they_belong_and_share_their_limits(session, tmp_path)
 def test_losses_are_red_also_when_no_frame_comes_any_more(session, tmp_path):
     one = session(screenshot=tmp_path / "window.png")
     one.write_until_drawn(both(BOTH, 0, 0))
+    wait_for(lambda: one.sink._link._told.get("rates"))  # a word of its own, a second after the start
     skipped, shown = one.sink.skipped, one.sink._link._next
     one.ledger.missing(5, 3, "dropped", "ring", 0)
     one.ledger.missing(8, 12, "lost", "camera buffer", 0)

@@ -36,8 +36,8 @@ class Pictures:
         Between two frames to show.
     stack
         How a stack is shown at first. ``"slice"``, ``"volume"`` and None take it to the window whole, which can show
-        all of it, as long as it has no more than `WHOLE_BYTES`, of None `SMALL_BYTES`. Otherwise it is flattened here:
-        ``"middle"``, its middle plane, or the brightest along z.
+        all of it, as long as no plane has more than `WHOLE_BYTES`, of None `SMALL_BYTES`. Otherwise all planes are
+        flattened here: ``"middle"``, the middle plane, or the brightest along z.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Pictures:
     computed : bool
         Is there anything else than the raw plane?
     too_large : Spec or None
-        Of a stack that was to go whole and does not.
+        Of the largest stack, where they were to go whole and do not.
     ring : Berths or None
         The window's slots for it; None as long as the window does not know of it, and after another stream took
         its place.
@@ -54,13 +54,17 @@ class Pictures:
 
     def __init__(self, stream: Stream, planes: Mapping[str, Spec], period_ns: int, stack: str | None = "max") -> None:
         shown = {name: spec for name, spec in planes.items() if _is_picture(spec)}
-        flat = {n: s for n, s in shown.items() if not _goes_whole(s, stack)}
+        stacks = [spec for spec in shown.values() if _is_stack(spec)]
+        # All or none: a slice of the raw stack beside the maximum of the restored one would compare nothing.
+        whole = all(_goes_whole(spec, stack) for spec in stacks)
+        flat = {n: s for n, s in shown.items() if not (whole and _is_stack(s))}
         # Names of places go with the frames: of a plate with a thousand wells they would be too many for a handshake.
         self.feed = Feed(
             replace(stream, names={}, details={PROJECTIONS: _projections(flat, stack)}),
             {name: _flat(spec) if name in flat else _whole(spec) for name, spec in shown.items()} | {WHY: WHY_SPEC},
         )
-        self.too_large = next((spec for spec in flat.values() if stack in ("slice", "volume")), None)
+        asked = stack in ("slice", "volume") and not whole
+        self.too_large = max(stacks, key=lambda spec: _whole(spec).nbytes) if asked else None
         self.ring: Berths | None = None
         self.computed = any(name != RAW for name in shown)
         self._names = {axis: names for axis, names in stream.names.items() if axis != "c"}

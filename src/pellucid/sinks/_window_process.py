@@ -16,6 +16,10 @@ __all__ = ["START_S", "WindowProcess"]
 
 START_S = 30.0
 COMMAND = [sys.executable, "-m", "pellucid.viewer"]
+_SCREEN_GONE = (
+    "X11 connection broke", "XIO:", "fatal IO error", "Wayland connection broke", "Wayland connection experienced",
+)  # fmt: skip
+"""As Qt, Xlib and libwayland say that the screen has gone; each then ends the process at once."""
 
 
 class WindowProcess:
@@ -80,6 +84,9 @@ class WindowProcess:
             pass
         self._complaints.seek(0)
         lines = [line.strip() for line in self._complaints if line.strip()]
+        # Behind this others complain that nothing was cleared away.
+        if any(sign in line for line in lines for sign in _SCREEN_GONE):
+            return "its screen is gone"
         # Qt names a library that is missing first, and the list of its plug-ins last.
         missing = [line for line in lines if "is needed to load" in line]
         return (missing or lines or [""])[-1]

@@ -16,6 +16,7 @@ of either side cost the other nothing.
     panes.py      vispy: all of them on one canvas, zoomed together
     shown.py      a pane with its contrast, and what is written over it
     overlay.py    Qt: writes it (titles, limits, places, scale bar, help)
+    bar.py        Qt: a line that leaves out what has no room
     bars.py       Qt: title, state, losses and figures above and below
     window.py     Qt: the window around it all, and its keys
     asking.py     asks the session: recording, parameters, pictures

@@ -61,6 +61,8 @@ def matches(rows: Sequence[Sequence[Pane]]) -> str:
         return "there is one channel here: nothing to lay over it"
     if any(pane.spec.is_colour for row in rows for pane in row):
         return "colour pictures cannot be laid over each other"
+    if len({pane.is_volume for row in rows for pane in row}) > 1:
+        return "a volume and a plane cannot lie over each other; press Z for stacks as pictures"
     if len({row[0].across for row in rows if row}) > 1:
         sizes = ", ".join(f"{w}x{h}" for w, h in dict.fromkeys(row[0].across for row in rows if row))
         return f"the channels have different sizes ({sizes}), and cannot lie over each other"
@@ -96,4 +98,6 @@ def _cells(planes: Sequence[list[Pane]], arrangement: str) -> list[Cell]:
     if arrangement == "restored":
         return [Cell(panes, []) for panes in computed]
     restored = next((panes for panes in computed if panes[0].plane == RESTORED), computed[-1])
+    if raw[0].is_volume != restored[0].is_volume:
+        return [Cell(panes, []) for panes in planes]  # the one is turned, the other moved
     return [Cell(raw, restored), *(Cell(panes, []) for panes in computed if panes is not restored)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
+from PySide6.QtWidgets import QLabel, QWidget
 
+from pellucid.viewer.bar import Bar
 from pellucid.viewer.recording import RecordingBar
 
 __all__ = ["Bars"]
@@ -26,7 +26,7 @@ class Bars:
 
     Attributes
     ----------
-    header, footer : QFrame
+    header, footer : Bar
     recording : RecordingBar
     losses : QLabel
         What did not arrive; not there as long as nothing is missing.
@@ -48,9 +48,11 @@ class Bars:
         self.losses.hide()
         self._chain = _label("", "muted")
         parts = [self._title, self._chain, None, *([tools] if tools else []), self.recording, self._state]
-        self.header = _bar("header", 40, parts)
+        goes = [self._chain, self._title, *([tools] if tools else [])]  # the title is over the window as well
+        self.header = Bar("header", 40, parts, goes)
         figures = [self._frame, self._time, self._rate, self._latency]
-        self.footer = _bar("footer", 30, [*figures, None, self._pixel, self._zoom, hint])
+        goes = [hint, self._zoom, self._time, self._latency, self._rate]
+        self.footer = Bar("footer", 30, [*figures, None, self._pixel, self._zoom, hint], goes)
 
     def set_title(self, title: str) -> None:
         """Write the title."""
@@ -117,20 +119,3 @@ def _label(text: str, name: str = "") -> QLabel:
     label = QLabel(text)
     label.setObjectName(name)
     return label
-
-
-def _bar(name: str, height: int, parts: Sequence[QWidget | None]) -> QFrame:
-    """Lay parts out in a row; None pushes what follows to the right."""
-    bar = QFrame()
-    bar.setObjectName(name)
-    bar.setFixedHeight(height)
-    bar.setMinimumWidth(1)  # a narrow window cuts the texts; they must not make it wide
-    row = QHBoxLayout(bar)
-    row.setContentsMargins(14, 0, 14, 0)
-    row.setSpacing(18)
-    for part in parts:
-        if part is None:
-            row.addStretch(1)
-        else:
-            row.addWidget(part, alignment=Qt.AlignmentFlag.AlignVCenter)
-    return bar

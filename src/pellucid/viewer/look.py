@@ -31,6 +31,9 @@ QLabel#recording[mood="idle"] {{ color: {MUTED}; }}
 QLabel#recording[mood="warn"] {{ color: {WARN}; }}
 QFrame#histograms {{ background: {LINE}; border: 0; }}
 QFrame#slices {{ background: {BAR}; border: 0; border-top: 1px solid {LINE}; }}
+QFrame#slices QSlider::groove:horizontal {{ height: 3px; border-radius: 1px; background: #364050; }}
+QFrame#slices QSlider::sub-page:horizontal {{ height: 3px; border-radius: 1px; background: {ACCENT}; }}
+QFrame#slices QSlider::handle:horizontal {{ width: 12px; margin: -5px 0; border-radius: 6px; background: {TEXT}; }}
 QToolButton#tool {{ color: {MUTED}; background: transparent; border: 1px solid transparent; border-radius: 5px; }}
 QToolButton#tool {{ padding: 2px 7px; font-family: {FONT}; font-size: 12px; }}
 QToolButton#tool:hover {{ color: {TEXT}; background: #1f252d; }}

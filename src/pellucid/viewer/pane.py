@@ -82,7 +82,9 @@ class Pane:
 
     @property
     def zoom(self) -> float:
-        """Logical pixels of the screen for one pixel of the raw plane."""
+        """Logical pixels of the screen for one pixel of the raw plane; a volume has no perspective."""
+        if self.is_volume and self.view.camera is not self.camera:
+            return min(self.place[2:]) / float(self.view.camera.scale_factor)
         return abs(float(self.camera.transform.scale[0]))
 
     def fit(self) -> None:

@@ -134,6 +134,9 @@ class Panes:
                 self._give_camera(pane)
         self._rows[position] = made
         self.lay_out()
+        for pane in made:
+            if pane.is_volume:
+                self._look_at(pane)  # only now is known how wide its place is
         return made
 
     def cut(self, count: int) -> None:
@@ -261,6 +264,8 @@ class Panes:
             self._give_camera(pane)
         if manner == "volume":
             self._turn(None)
+        if manner is not None:
+            self.lay_out()  # volumes share no place with planes
         self.canvas.update()
         self._on_view()
 
@@ -329,6 +334,7 @@ class Panes:
             return
         if moved.is_volume:
             self._turn(moved)
+            self._on_view()
             return
         self._following = True
         for pane in self.panes:

@@ -38,7 +38,7 @@ def load() -> tuple[dict[str, Any], str]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {}, f"the window's settings cannot be read and are begun anew: {path}: {error}"
     if not isinstance(found, dict):
         return {}, f"the window's settings cannot be read and are begun anew: {path}: no table"

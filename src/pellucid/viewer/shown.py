@@ -70,6 +70,8 @@ class Shown:
 
     def relearn(self, pixels: np.ndarray[Any, Any], now_ns: int) -> None:
         """Take over that something else is seen of the same frame."""
+        if not self.seen_ns:
+            return  # there was none yet, and limits that follow slowly would begin at its black
         if self.contrast.auto:
             self.contrast.restart()
         if self.contrast.learn(subsample(pixels), now_ns):

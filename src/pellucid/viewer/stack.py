@@ -20,7 +20,11 @@ __all__ = ["MANNERS", "Stack"]
 MANNERS = {"max": "maximum", "slice": "slice", "volume": "volume"}
 """How a stack is shown: name in the config, and in words."""
 VOXELS = 1 << 22
-"""Of a volume that is drawn; a larger stack is thinned out along y and x. Without a GPU this takes some 0.1 s."""
+"""Of a volume that is drawn; a larger stack is thinned out along y and x. Without a GPU it takes tenths of a second."""
+MOST = 2048
+"""Voxels along an axis of a volume, which all graphics take; a longer axis is thinned out."""
+STEP = 0.8
+"""Along a line of sight, in voxels: with longer ones the last slice and spots in one slice are too dark."""
 
 
 class Stack:
@@ -53,7 +57,9 @@ class Stack:
         self._spec, self._across = spec, across
         self._whole = np.zeros(spec.shape, spec.dtype)
         self._flat = np.zeros(spec.shape[1:], spec.dtype)
-        self._thin = max(1, math.ceil(math.sqrt(self._whole.size / VOXELS)))
+        across_z, *within = (math.ceil(length / MOST) for length in spec.shape)
+        self._thin = max(*within, math.ceil(math.sqrt(self._whole.size / across_z / VOXELS)))
+        self._thin_z = across_z
         # A slice is as thick as it is in the specimen, as far as it is known.
         self._thick = stream.z_um / stream.pixel_um if stream.z_um and stream.pixel_um else 1.0
         self._limits: tuple[float, float] = (0.0, 1.0)
@@ -89,26 +95,27 @@ class Stack:
             self.volume.clim = limits
 
     def make_volume(self, parent: Any, colours: Any) -> Any:
-        """Return vispy's volume, made where there is none yet.
+        """Return vispy's volume, made where there is none yet; voxels are not blended, which would cost twice as much.
 
-        Its centre is that of the picture, z towards the eye.
+        From above it looks like the picture, the first slice nearest to the eye: with y downwards x, y and z make a
+        right-handed system, and nothing is mirrored.
         """
         if self.volume is None:
             width, height = self._across
             shape = self._thinned().shape
-            scale = (width / shape[2], height / shape[1], self._thick)
+            scale = (width / shape[2], -height / shape[1], -self._thick * self.depth / shape[0])
             self.volume = scene.Volume(
-                self._thinned(), parent=parent, method="mip", relative_step_size=1.5, texture_format="auto",
-                clim=self._limits, cmap=colours, interpolation="linear",
+                self._thinned(), parent=parent, method="mip", relative_step_size=STEP, texture_format="auto",
+                clim=self._limits, cmap=colours, interpolation="nearest",
             )  # fmt: skip
             self.volume.transform = STTransform(
-                scale=scale, translate=(-width / 2, -height / 2, -shape[0] * scale[2] / 2)
+                scale=scale, translate=(-width / 2, height / 2, -shape[0] * scale[2] / 2)
             )
             self.volume.attach(self.shutter)
         return self.volume
 
     def _thinned(self) -> np.ndarray[Any, Any]:
-        return np.ascontiguousarray(self._whole[:, :: self._thin, :: self._thin])
+        return np.ascontiguousarray(self._whole[:: self._thin_z, :: self._thin, :: self._thin])
 
     def show_volume(self) -> None:
         """Give the volume the stack that is there now; while it is not shown it is spared the upload."""

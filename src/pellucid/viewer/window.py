@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer
+from PySide6.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QKeyEvent, QMouseEvent, QPalette, QShowEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
@@ -42,6 +42,7 @@ __all__ = ["Look", "ViewerWindow"]
 WRITE_MS = 250
 SIZE = (1280, 740)
 """Width and height in logical pixels where neither the config nor the user has said another."""
+SMALLEST = 240
 NO_SWITCH = 'no recorder here can be started and stopped. In the config: [[sinks]] kind = "recorder", start = "armed"'
 NO_STACK = 'there is no stack here that can be looked through. In the config: [session] unit = "stack"'
 BLINK_MS = 500
@@ -89,6 +90,13 @@ def _table(found: Any) -> dict[str, Any]:
 def clock(unix_ns: int) -> str:
     """Return the local time of day, to the millisecond."""
     return f"{time.strftime('%H:%M:%S', time.localtime(unix_ns // 10**9))}.{unix_ns // 10**6 % 1000:03d}"
+
+
+def fitting(size: object, screen: QSize) -> tuple[int, int]:
+    """Return a remembered size, no larger than this screen; the usual one where it is none."""
+    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n >= SMALLEST for n in size)):
+        return SIZE
+    return min(size[0], screen.width()), min(size[1], screen.height())
 
 
 class ViewerWindow(QWidget):
@@ -187,19 +195,15 @@ class ViewerWindow(QWidget):
     def _recall(self, given: Look) -> None:
         """Begin as the config says, or as the user had it last."""
         kept = self._kept
-        size = given.size or kept.get("size")
-        if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-            size = SIZE
-        self.resize(*size)
+        self.resize(*(given.size or fitting(kept.get("size"), self.screen().availableGeometry().size())))
         arrangement = given.arrangement or kept.get("arrangement")
-        self.set_arrangement(arrangement if arrangement in ARRANGEMENTS else "side")
+        self.set_arrangement(arrangement if arrangement in list(ARRANGEMENTS) else "side")
         overlay = kept.get("overlay") is True if given.overlay is None else given.overlay
-        if overlay and not matches([row for row in self.panes.rows if row]):
-            self.set_overlay(True)
+        if overlay:
+            self.set_overlay(True)  # also where there is nothing to lay over yet: channels may begin later
         self.overlay.texts = kept.get("texts", True) is not False
         manner = given.stack or kept.get("stack")
-        if self.panes.stacks:
-            self.set_manner(manner if manner in MANNERS else "max")
+        self.set_manner(manner if manner in list(MANNERS) else "max")  # of stacks that begin later, too
         self.tools.refresh()
 
     def _remember(self) -> None:
@@ -324,7 +328,8 @@ class ViewerWindow(QWidget):
         if not self.panes.stacks:
             self.overlay.say(NO_STACK, look.WARN)
             return
-        self.panes.show_stacks(manner="slice", z=self.panes.stacks[0].z + by)
+        deepest = max(self.panes.stacks, key=lambda stack: stack.depth)
+        self.panes.show_stacks(manner="slice", z=deepest.z + by)
         self._write_slice()
 
     def _write_slice(self) -> None:
@@ -332,7 +337,8 @@ class ViewerWindow(QWidget):
         stacks = self.panes.stacks
         self.slices.setVisible(bool(stacks) and self.panes.manner == "slice")
         if stacks:
-            self.slices.set(stacks[0].z, stacks[0].depth)
+            deepest = max(stacks, key=lambda stack: stack.depth)
+            self.slices.set(deepest.z, deepest.depth)
         for shown in self.shown:
             if shown.pane.stack is not None:
                 shown.relearn(shown.pane.stack.picture(), now_ns())
@@ -391,6 +397,9 @@ class ViewerWindow(QWidget):
         title = self._look.title or title_of(streams)
         self.setWindowTitle(f"{title} - pellucid")
         self.bars.set_title(title)
+        rows = [row for row in self.panes.rows if row]
+        if self.panes.overlay and len(rows) > 1 and (why := matches(rows)):
+            self.overlay.say(why, look.WARN)
         self._write_slice()
 
     def begin_again(
