@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
+from pellucid.configs_command import configs_app
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
@@ -249,6 +250,7 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(record_app, name="record")
+app.add_typer(configs_app, name="configs")
 for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]
