@@ -50,7 +50,7 @@ MetricsHost = Annotated[
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run, or a name: pellucid configs list.")],
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
@@ -69,7 +69,7 @@ def run(
 def process(
     given: Annotated[Path, typer.Argument(metavar="IN", help="A recording, an OME-Zarr, an NDTiff or a TIFF.")],
     out: Annotated[Path, typer.Argument(help="The recording to make, or to go on with.")],
-    config: Annotated[Path, typer.Argument(help="The TOML file whose [[stages]] are run.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file whose [[stages]] are run, or a name.")],
     with_raw: Annotated[bool, typer.Option("--with-raw", help="Copy the raw frames as well.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this computer (needs dask).")] = 1,
     scheduler: Annotated[str, typer.Option(help="A dask cluster instead: tcp://computer:8786.")] = "",
@@ -100,7 +100,7 @@ def process(
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="The TOML file to look at.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file to look at, or a name.")],
     shape: Annotated[str, typer.Option(help="Frame size to assume where only the camera knows it.")] = "2048x2048",
     dtype: Annotated[str, typer.Option(help="Pixel type to assume likewise.")] = "uint16",
     fps: Annotated[
