@@ -50,7 +50,7 @@ MetricsHost = Annotated[
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run, or a name: pellucid configs list.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run, or a ready-made one's name.")],
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,

@@ -195,8 +195,8 @@ def test_the_command_lists_shows_copies_and_refuses_in_one_line(tmp_path):
 def test_an_installed_pellucid_has_them(tmp_path):
     """In a wheel of this checkout, found by name by a child process that sees nothing else of it."""
     pytest.importorskip("hatchling", reason="needs hatchling: pip install hatchling")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True,
-                   capture_output=True)  # fmt: skip
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
