@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
+from pellucid.configs_command import configs_app
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
@@ -51,7 +52,7 @@ MetricsHost = Annotated[
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file that says what to run, or a ready-made one's name.")],
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no window.")] = False,
@@ -71,7 +72,7 @@ def run(
 def process(
     given: Annotated[Path, typer.Argument(metavar="IN", help="A recording, an OME-Zarr, an NDTiff or a TIFF.")],
     out: Annotated[Path, typer.Argument(help="The recording to make, or to go on with.")],
-    config: Annotated[Path, typer.Argument(help="The TOML file whose [[stages]] are run.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file whose [[stages]] are run, or a name.")],
     with_raw: Annotated[bool, typer.Option("--with-raw", help="Copy the raw frames as well.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this computer (needs dask).")] = 1,
     scheduler: Annotated[str, typer.Option(help="A dask cluster instead: tcp://computer:8786.")] = "",
@@ -102,7 +103,7 @@ def process(
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="The TOML file to look at.")],
+    config: Annotated[Path, typer.Argument(help="The TOML file to look at, or a name.")],
     shape: Annotated[str, typer.Option(help="Frame size to assume where only the camera knows it.")] = "2048x2048",
     dtype: Annotated[str, typer.Option(help="Pixel type to assume likewise.")] = "uint16",
     fps: Annotated[
@@ -256,6 +257,7 @@ app.add_typer(record_app, name="record")
 app.command("set")(set_values)
 app.command()(snap)
 app.command()(view)
+app.add_typer(configs_app, name="configs")
 for _command in (recover, verify, reproduce, report):
     app.command()(_command)
 ModelName = Annotated[str, typer.Argument(help="Name, file, package (zip, folder) or bioimage.io nickname.")]

@@ -26,6 +26,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from pellucid.errors import ConfigError, MissingExtra, did_you_mean
 from pellucid.protocols import Sink, Source, Spec, Stage, Stream
+from pellucid.ready_made import find_config
 from pellucid.restoration.named import file_of
 from pellucid.runtime.off import Off
 
@@ -211,6 +212,7 @@ class Config:
         Parameters
         ----------
         path
+            Of a TOML file; or the name of a config that comes with pellucid (`pellucid.ready_made`).
         sets
             ``"stages.0.iterations=3"``: keys of the file to be changed, values in TOML.
         headless
@@ -221,7 +223,7 @@ class Config:
         ConfigError
             One line: where, what was given, what is allowed, what to type.
         """
-        path = Path(path)
+        path = find_config(path)
         try:
             text = path.read_text(encoding="utf-8-sig")  # Notepad begins a file with a mark
         except IsADirectoryError:

@@ -274,32 +274,6 @@ def test_list_names_every_part_with_its_keys():
         assert key in out.stdout
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.toml")), ids=lambda p: p.stem)
-def test_every_shipped_config_runs(path, tmp_path):
-    """Configs that wait for a sender get the camera that their first lines name."""
-    text = path.read_text()
-    sets = ["--set", "session.frames=12"]
-    if "recorder" in text:
-        sets += ["--set", f"sinks.0.path={(tmp_path / 'rec').as_posix()}"]
-    camera = None
-    if 'kind = "wire"' in text:
-        port = free_port()
-        sets += ["--set", f"source.bind=tcp://127.0.0.1:{port}"]
-        camera = subprocess.Popen(
-            [sys.executable, "-m", "pellucid", "send", "--cfg", "demo", "--to", f"tcp://127.0.0.1:{port}", "--once"],
-            stdout=subprocess.DEVNULL,
-        )
-    out = pellucid("run", str(path), "--headless", *sets, cwd=tmp_path)
-    if camera is not None:
-        assert camera.wait(30) == 0
-    assert out.returncode == 0, out.stderr + out.stdout
-    if "recorder" in text:
-        frames = json.loads((tmp_path / "rec/report.json").read_text())["frames"]
-        # A frame is a plane of the camera; of stacks there are fewer than twelve in that experiment.
-        assert frames["recorded"] == (22 if 'unit = "stack"' in text else 12)
-        assert frames["unaccounted"] == 0
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,6 +10,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from pellucid.config import Config
 from pellucid.errors import ConfigError, did_you_mean
+from pellucid.ready_made import find_config
 
 __all__ = ["load_config", "unit_of"]
 
@@ -20,7 +21,7 @@ def load_config(path: Path, given: Path, sets: Sequence[str]) -> tuple[Config, l
     Parameters
     ----------
     path
-        Of the config file.
+        Of the config file, or the name of one that comes with pellucid.
     given
         IN: file or folder that is there.
     sets
@@ -37,6 +38,7 @@ def load_config(path: Path, given: Path, sets: Sequence[str]) -> tuple[Config, l
     ConfigError
         One line: what is wrong with the file.
     """
+    path = find_config(path)
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
     except TOMLKitError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from pellucid.errors import SourceError, did_you_mean, require
 
 __all__ = [
+    "DEMO",
     "end_core",
     "find_core",
     "listed",
@@ -20,6 +21,8 @@ __all__ = [
     "text",
 ]
 
+DEMO = Path("demo")
+"""Instead of a configuration, or of a folder of adapters: those of mm-test-adapters."""
 NAMES_SHOWN = 12
 """Of a list of what is allowed."""
 UNLOADS = 20
@@ -34,14 +37,16 @@ def find_core(config: str, adapters: Path | None, mmpycorex: Any) -> tuple[Path,
     SourceError
         Where one of them does not exist, or no Micro-Manager is installed.
     """
-    if adapters is not None and not adapters.is_dir():
+    if adapters is not None and adapters != DEMO and not adapters.is_dir():
         raise SourceError(f'adapters = "{adapters}": there is no such folder')
-    if config == "demo":
-        demo = Path(require("mm_test_adapters", "demo", 'config = "demo"').device_adapter_path())
-        return adapters or demo, demo / "MMConfig_demo.cfg"
+    if config == str(DEMO):
+        demo = _demo_adapters('config = "demo"')
+        return demo if adapters in (None, DEMO) else adapters, demo / "MMConfig_demo.cfg"
     file = Path(config).absolute()
     if not file.is_file():
         raise SourceError(f'config = "{config}": there is no such file. Give a .cfg, or "demo"')
+    if adapters == DEMO:
+        return _demo_adapters('adapters = "demo"'), file
     if adapters is not None:
         return adapters.absolute(), file
     try:
@@ -54,6 +59,10 @@ def find_core(config: str, adapters: Path | None, mmpycorex: Any) -> tuple[Path,
             'Files/Micro-Manager-2.0"'
         )
     return Path(found), file
+
+
+def _demo_adapters(asked: str) -> Path:
+    return Path(require("mm_test_adapters", "demo", asked).device_adapter_path())
 
 
 def end_core() -> None:

@@ -15,7 +15,7 @@ from pellucid.protocols import Account, Ring, Slot, Stream
 from pellucid.sources._camera import Look, cameras_of, look, objective_of, spec_of
 from pellucid.sources._channels import experiment_streams
 from pellucid.sources._experiment import Experiment
-from pellucid.sources._mmcore import end_core, find_core, listed, no_such, refuse_crash, set_property, text
+from pellucid.sources._mmcore import DEMO, end_core, find_core, listed, no_such, refuse_crash, set_property, text
 from pellucid.sources._paths import from_folder
 from pellucid.sources._player import Player
 from pellucid.sources._running import Running
@@ -47,8 +47,8 @@ class MicroManager:
         A ``.cfg`` file, seen from the folder of the config that names it; or ``"demo"`` for the DemoCamera of
         mm-test-adapters.
     adapters
-        Folder of the device adapters; None: those of mm-test-adapters for the demo, else the installed
-        Micro-Manager's.
+        Folder of the device adapters; ``"demo"``: those of mm-test-adapters; None: those for the demo, else the
+        installed Micro-Manager's.
     camera
         Device; None: the one that the configuration names.
     exposure_ms
@@ -111,7 +111,7 @@ class MicroManager:
     @field_validator("adapters")
     @classmethod
     def _adapters_folder(cls, adapters: Path | None, info: ValidationInfo) -> Path | None:
-        return None if adapters is None else from_folder(adapters, info)
+        return adapters if adapters in (None, DEMO) else from_folder(adapters, info)
 
     @field_validator("sequence")
     @classmethod
