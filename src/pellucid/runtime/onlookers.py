@@ -54,7 +54,7 @@ class Onlookers:
         self._lock = threading.Lock()
         self._there: dict[str, _Place] = {}
         self._over = False
-        self._number = 0
+        self._coming = self._number = 0
 
     @property
     def names(self) -> list[str]:
@@ -82,24 +82,38 @@ class Onlookers:
         with self._lock:
             if self._over:
                 raise RunError("the run is over")
-            if len(self._there) >= MOST:
+            if len(self._there) + self._coming >= MOST:
                 raise SinkError(f"{MOST} windows look at this session already: {', '.join(self._there)}. Close one")
-            there = lanes()
-            sink.open([lane.stream for lane in there], [lane.planes for lane in there], run)
+            self._coming += 1
             self._number += 1
             name = f"view {self._number}"
+        there = lanes()
+        try:
+            # Without the lock: a window that does not answer must not keep a run from its end.
+            sink.open([lane.stream for lane in there], [lane.planes for lane in there], run)
+        except BaseException:
+            with self._lock:
+                self._coming -= 1
+            raise
 
-            def failed(_name: str, error: BaseException) -> None:
-                sink.gone = f"it failed: {type(error).__name__}: {error}"
-                self._note(f"{name}: {sink.gone}; the run goes on")
+        def failed(_name: str, error: BaseException) -> None:
+            sink.gone = f"it failed: {type(error).__name__}: {error}"
+            self._note(f"{name}: {sink.gone}; the run goes on")
 
-            branch = Branch(name, sink.write, self._release, policy="latest", on_error=failed, counts=Counter())
-            self._there[name] = _Place(sink, branch)
-            for lane in there:
-                lane.show(branch)
-            if lanes() != there:
-                sink.gone = "other streams have begun"  # whoever looks comes again, and sees them
-            return name
+        with self._lock:
+            self._coming -= 1
+            over = self._over
+            if not over:
+                branch = Branch(name, sink.write, self._release, policy="latest", on_error=failed, counts=Counter())
+                self._there[name] = _Place(sink, branch)
+                for lane in there:
+                    lane.show(branch)
+        if over:
+            sink.close(None)
+            raise RunError("the run is over")
+        if lanes() != there:
+            sink.gone = "other streams have begun"  # whoever looks comes again, and sees them
+        return name
 
     def streams_changed(self) -> None:
         """Note that other streams have begun: those who look come again, and see them. From the loop's thread."""
