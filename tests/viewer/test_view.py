@@ -113,7 +113,7 @@ def test_a_headless_session_is_looked_at_and_its_next_run_as_well(run, view):
     second = run()
     wait_for(lambda: second.drawn() > 3)
     window.send_signal(signal.SIGTERM)
-    assert window.wait(30) == 0
+    assert window.wait(30) == 0, window.stderr.read()
     wait_for(lambda: not second.views)
     report = second.end()
     accounted(report)

@@ -78,8 +78,8 @@ def main() -> int:
     if told["screenshot"]:
         window.screenshot = Path(told["screenshot"])
 
-    # Python hears signals between two of its lines, so with the next look at the wire.
-    signal.signal(signal.SIGTERM, lambda *_: window.close())
+    # Python hears signals between two of its lines, which may be in the middle of painting: a window must not go there.
+    signal.signal(signal.SIGTERM, lambda *_: QTimer.singleShot(0, window.close))
     over = ""
     leave = QTimer()
     leave.setSingleShot(True)

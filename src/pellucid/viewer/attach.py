@@ -73,8 +73,9 @@ def view(which: str | None, look: Look, *, wait: bool, max_fps: float = 60.0) ->
     most = texture_limit()
     first = None if wait else attach(ControlClient.find(which).session, look, max_fps)
     viewing = _Viewing(app, which, look, most, max_fps)
-    signal.signal(signal.SIGINT, lambda *_: viewing.leave())
-    signal.signal(signal.SIGTERM, lambda *_: viewing.leave())
+    # Python hears signals between two of its lines, which may be in the middle of painting: a window must not go there.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: QTimer.singleShot(0, viewing.leave))
     if first is not None:
         viewing.take(first)
     return int(app.exec())
@@ -167,7 +168,8 @@ class _Viewing:
             self._window.show()
         else:
             self._window.begin_again(newest.streams, newest.planes, str(found.about.get("chain", "")))
-        self._wakes = QSocketNotifier(found.receiver.wakes, QSocketNotifier.Type.Read)
+        # Qt's, not Python's: it may be in the middle of telling of something when it is let go.
+        self._wakes = QSocketNotifier(found.receiver.wakes, QSocketNotifier.Type.Read, self._timer)
         self._wakes.activated.connect(self._tick)
 
     def _put(self, places: tuple[int, ...]) -> None:
@@ -218,6 +220,7 @@ class _Viewing:
         """Give back what belonged to a session; the last picture stays on the screen."""
         if self._wakes is not None:
             self._wakes.setEnabled(False)
+            self._wakes.deleteLater()
             self._wakes = None
         newest, self._newest, self._receiver = self._newest, None, None
         if newest is not None:
