@@ -138,7 +138,8 @@ class Onlookers:
             self._leave(place, lanes, report)
 
     def _leave(self, place: _Place, lanes: list[Lane], report: Mapping[str, Any] | None) -> None:
-        for lane in lanes:
-            lane.hide(place.branch)
+        with self._lock:  # nobody else changes where a lane's frames go
+            for lane in lanes:
+                lane.hide(place.branch)
         place.branch.drain(1.0)
         place.sink.close(report)
