@@ -25,8 +25,8 @@ computer, plugins included.*
 
 A config is a TOML file: one `[source]`, any number of `[[stages]]` and `[[sinks]]`, `[session]`, and `plugins`, a \
 list of [files of your own](../README.md#your-own-parts). `kind` names a part; every other key is one of those below. \
-A key that is left out has its default, and one that does not exist is refused with the nearest that does. Paths are seen \
-from the config's folder.
+A key that is left out has its default, and one that does not exist is refused with the nearest that does. Paths are \
+seen from the config's folder.
 
 Every stage takes as well: `reads` and `writes` (names of planes; left out, each reads what the one before wrote, the \
 first `raw`, and the last writes `restored`), `channels` and `cameras` (lists of names: it works on those streams \
