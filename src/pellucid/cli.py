@@ -21,6 +21,7 @@ from pellucid.errors import ConfigError, PellucidError
 from pellucid.record_command import record_app
 from pellucid.recording_command import recover, report, reproduce, verify
 from pellucid.set_command import set_values, snap
+from pellucid.tune_command import tune_command
 from pellucid.view_command import view
 
 __all__ = ["main"]
@@ -585,6 +586,9 @@ def _stop_on_interrupt(stop: Any) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+app.command("tune")(tune_command(_stop_on_interrupt))
 
 
 def main() -> None:

@@ -134,18 +134,26 @@ def _run(
     settings = Settings(device="cpu", slots=_SLOTS, seconds=seconds)
     make = stages if callable(stages) else lambda _stream: {}
     session = Session(source, make, sinks, settings, {"config": ""}, tell=lambda _: None)
-    session.open()
-    processes = [p for p in psutil.Process().children(recursive=True) if "pellucid.viewer" in " ".join(p.cmdline())]
+    processes: list[psutil.Process] = []
     still = threading.Timer(0.5, lambda: [process.suspend() for process in processes])
     try:
+        session.open()
+        processes += [p for p in psutil.Process().children(recursive=True) if "pellucid.viewer" in _line_of(p)]
         if stopped:
             still.start()
         session.run()
     finally:
         still.cancel()
-        if stopped:
+        if still.ident is not None:
             still.join()
             for process in processes:
                 process.resume()
         session.close()
     return source, session
+
+
+def _line_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # one of somebody else's that ended at this moment
+        return ""
