@@ -124,6 +124,8 @@ def tune(asked: Asked, say: Callable[[str], None], stop: threading.Event) -> boo
         found = search(
             knobs, goal, work.measure, lambda: stop.is_set() or now_ns() > end, lambda one: _tell(one, goal, say)
         )
+        if stop.is_set() and found.base.middle().error:
+            raise RunError("stopped before the config was measured as it is; nothing was written")
         if why := found.base.middle().error:
             raise RunError(f"the config cannot be measured as it is: {why}")
         best = found.best.middle()

@@ -17,7 +17,7 @@ from pellucid.controls.text import key_of
 from pellucid.tuning.goal import Goal, Measured
 from pellucid.tuning.space import Knob, Steps
 
-__all__ = ["Candidate", "Found", "Reason", "search"]
+__all__ = ["Candidate", "Changes", "Found", "Reason", "in_words", "search"]
 
 _WORTH = 0.03
 """A candidate has to be better by this part, else it is the noise that is."""
@@ -54,7 +54,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """What was changed, in words."""
-        return ", ".join(f"{key_of(steps)} = {in_words(value)}" for steps, value in self.changes) or "as it is"
+        return ", ".join(f"{_short(steps)} = {in_words(value)}" for steps, value in self.changes) or "as it is"
 
     def middle(self) -> Measured:
         """Return one measurement that stands for all: medians of what is a number."""
@@ -149,6 +149,8 @@ def search(
         return _better(goal, one.middle(), other.middle())
 
     base = best = look({})
+    if base.middle().error:
+        return Found(base, base, [base], {}, whole=True)
     now: dict[Steps, Any] = {}
     whole = True
     try:
@@ -195,6 +197,11 @@ def _better(goal: Goal, one: Measured, other: Measured) -> bool:
 
 def _trades(knobs: Sequence[Knob], now: dict[Steps, Any]) -> bool:
     return any(k.trades and k.steps in now for k in knobs)
+
+
+def _short(steps: Steps) -> str:
+    """Return a key as a table has room for it: without what goes without saying."""
+    return key_of(steps[2:] if steps[:2] in (("stages", "0"), ("sinks", "0")) else steps[-1:] if len(steps) == 2 else steps)
 
 
 def in_words(value: Any) -> str:
