@@ -26,6 +26,7 @@ MEASURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "deconvolution": ("deconvolution", "measure_deconvolution", ()),
     "restore": ("restore", "measure_engines", ()),
     "recording": ("recording", "measure_recording", ()),
+    "overhead": ("overhead", "measure_overhead", ()),
     "display": ("display", "measure_display", ()),
     "screen": ("display", "measure_screen", (512, 2048)),
 }

@@ -11,6 +11,7 @@ of either side cost the other nothing.
     note.py       what frames tell beside their pictures: reasons, places, what did not arrive
     names.py      what streams and places are called
     contrast.py   display limits that are fixed or follow the picture slowly
+    aim.py        where they go, found in another thread
     layout.py     where panes lie
     pane.py       vispy: the textures and the camera of one plane
     panes.py      vispy: all of them on one canvas, zoomed together

@@ -2,8 +2,9 @@
 
 Stretching every frame on its own makes a still specimen flicker, since the extremes of a noisy frame jump.
 Here the limits are percentiles of a subsample and approach their target with a time constant, so that the
-eye sees the specimen change and not the display. Nothing runs while a frame is drawn: the window learns
-a few times a second, between two frames.
+eye sees the specimen change and not the display. A few times a second a subsample is copied; its percentiles are found
+in another thread (`pellucid.viewer.aim`), and the limits follow them when the next frame comes. Only the first picture
+is waited for.
 """
 
 from __future__ import annotations
@@ -75,19 +76,32 @@ class Contrast:
         now_ns
             On the clock of `pellucid.metrics`.
         """
-        self._sample = sample
-        held = not self.auto and self.limits is not None
-        if held or sample.size == 0:
-            return False
+        return self.follow(sample, self.aim(sample), now_ns)
+
+    @property
+    def settled(self) -> bool:
+        """There are limits, which follow slowly or not at all; False: the next picture is taken over at once."""
+        return self.limits is not None and (not self.auto or self._learnt_ns != 0)
+
+    def aim(self, sample: np.ndarray[Any, Any]) -> tuple[float, float] | None:
+        """Return the limits of a sample alone; None where nobody wants any. May run in another thread."""
+        if (not self.auto and self.limits is not None) or sample.size == 0:
+            return None
         percentile, highest = self._percentiles
         low, high = (float(v) for v in np.percentile(sample, (percentile or 0.0, highest)))
-        low = 0.0 if percentile is None else low
+        return (0.0 if percentile is None else low), high
+
+    def follow(self, sample: np.ndarray[Any, Any], aim: tuple[float, float] | None, now_ns: int) -> bool:
+        """Move automatic limits towards what `aim` said of a sample; return whether they changed."""
+        self._sample = sample
+        if aim is None or (not self.auto and self.limits is not None):
+            return False
         before = self.limits
         if before is None or not self._learnt_ns:
-            self.limits = _apart(low, high)
+            self.limits = _apart(*aim)
         else:
             part = -math.expm1(-max(0, now_ns - self._learnt_ns) * 1e-9 / self._tau_s)
-            self.limits = _apart(before[0] + (low - before[0]) * part, before[1] + (high - before[1]) * part)
+            self.limits = _apart(*(old + (new - old) * part for old, new in zip(before, aim, strict=True)))
         self._learnt_ns = max(now_ns, 1)
         return self.limits != before
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.protocols import RAW, FrameInfo
+from pellucid.viewer.aim import Aim
 from pellucid.viewer.colours import Tone
 from pellucid.viewer.contrast import Contrast, subsample
 from pellucid.viewer.names import where_taken
@@ -45,6 +46,7 @@ class Shown:
     def __init__(self, pane: Pane, contrast: Contrast, name: str, tone: Tone | None = None) -> None:
         self.pane, self.contrast, self.name = pane, contrast, name
         self.tone = tone or Tone()
+        self._aim = Aim(contrast)
         self.notice = ""
         self.values: tuple[float, ...] = ()
         self.seen_ns = 0
@@ -63,15 +65,22 @@ class Shown:
         """Take over a frame whose pixels the pane was given."""
         self.seen_ns, self.notice = now_ns, ""
         self._info, self._note = info, note
+        changed = self._aim.take(now_ns)
         if now_ns - self._learnt_ns > LEARN_NS:
-            self._learnt_ns = now_ns
-            if self.contrast.learn(subsample(pixels), now_ns):
-                self.apply()
+            if not self.contrast.settled:
+                changed |= self.contrast.learn(subsample(pixels), now_ns)
+                self._learnt_ns = now_ns
+            elif not self._aim.busy:
+                self._aim.look(subsample(pixels))
+                self._learnt_ns = now_ns
+        if changed:
+            self.apply()
 
     def relearn(self, pixels: np.ndarray[Any, Any], now_ns: int) -> None:
         """Take over that something else is seen of the same frame."""
         if not self.seen_ns:
             return  # there was none yet, and limits that follow slowly would begin at its black
+        self._aim.forget()
         if self.contrast.auto:
             self.contrast.restart()
         if self.contrast.learn(subsample(pixels), now_ns):
