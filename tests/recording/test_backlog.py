@@ -66,6 +66,20 @@ def test_while_the_disk_keeps_up_nothing_is_copied(tmp_path):
     assert len(bench.released) == 20
 
 
+def test_some_memory_is_there_before_the_disk_stalls_for_the_first_time(tmp_path):
+    bench = Bench(tmp_path, memory=40 * NBYTES)
+    bench.backlog.reserve([NBYTES, NBYTES // 2])
+    at_hand = bench.backlog._free
+    before = {size: len(some) for size, some in at_hand.items()}
+    assert before == {NBYTES: 13, NBYTES // 2: 13}  # half of what is allowed
+    bench.backlog.reserve([NBYTES])
+    assert {size: len(some) for size, some in at_hand.items()} == before
+    assert all(bench.put(i) for i in range(8))
+    assert len(at_hand[NBYTES]) == 13 - 6
+    bench.end()
+    assert bench.written == list(range(8))
+
+
 def test_frames_wait_in_slots_then_memory_then_the_spill_file_and_keep_their_order(tmp_path):
     bench = Bench(tmp_path, memory=2 * NBYTES, spill=1 << 20)
     assert all(bench.put(i) for i in range(8))

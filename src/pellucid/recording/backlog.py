@@ -25,6 +25,9 @@ from pellucid.recording.spill import Spill
 
 __all__ = ["Backlog", "Full", "Piece"]
 
+RESERVE_BYTES = 64 << 20
+"""Of the memory for frames that wait, so much is there from the beginning."""
+
 
 class Full(Exception):
     """There is no room left, and the user has chosen to stop then."""
@@ -132,6 +135,28 @@ class Backlog:
             thread.start()
 
     # ---------------------------------------------------------------- in
+
+    def reserve(self, sizes: Sequence[int]) -> None:
+        """Have some of the memory at hand before the disk stalls for the first time.
+
+        Memory that was never touched is found by the system page by page while frames wait for it, and only then does a
+        run take it: one that has it from the beginning is as fast in its first stall, and as large, as in its tenth.
+
+        Parameters
+        ----------
+        sizes
+            Bytes of the planes of a frame.
+        """
+        at_once = sum(sizes)
+        room = min(RESERVE_BYTES, self._limit // 2)
+        with self._some:
+            room -= sum(len(some) * size for size, some in self._free.items())
+        made = [np.zeros(size, np.uint8) for _ in range(room // at_once if at_once else 0) for size in sizes]
+        for block in made:
+            block.fill(0)  # zeros alone are given by the system without being there
+        with self._some:
+            for block in made:
+                self._free.setdefault(block.nbytes, []).append(block)
 
     def put(self, piece: Piece, keep: int) -> bool:
         """Hot: take a piece; False where it was left out.

@@ -33,6 +33,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import prod
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -298,6 +299,7 @@ class Recorder:
         bound = Bound(self.commit_every_s, self.commit_every_frames)
         self._committer = Committer(self.disk, self._journal, bound, self._grow, self._committed, self._commit_failed)
         self._backlog = self._make_backlog(run)
+        self._backlog.reserve([size for some in planes for size in _plane_bytes(some)])
         # As long as a frame may wait in its slot, others need some: the camera, the chain, the window.
         keep = max(1, int(run.get("slots", 2)) // 2)
         if self.upload:
@@ -685,6 +687,13 @@ def _takes_files(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def _plane_bytes(planes: Mapping[str, Spec]) -> list[int]:
+    """Return the bytes of each (y, x) plane of a frame: of a stack, and of a colour picture, there are several."""
+    return [
+        spec.nbytes // max(prod(spec.shape[:-2]), 1) for spec in planes.values() for _ in range(prod(spec.shape[:-2]))
+    ]
 
 
 def _nothing(*_: Any) -> None:

@@ -201,7 +201,9 @@ def _trades(knobs: Sequence[Knob], now: dict[Steps, Any]) -> bool:
 
 def _short(steps: Steps) -> str:
     """Return a key as a table has room for it: without what goes without saying."""
-    return key_of(steps[2:] if steps[:2] in (("stages", "0"), ("sinks", "0")) else steps[-1:] if len(steps) == 2 else steps)
+    return key_of(
+        steps[2:] if steps[:2] in (("stages", "0"), ("sinks", "0")) else steps[-1:] if len(steps) == 2 else steps
+    )
 
 
 def in_words(value: Any) -> str:

@@ -145,7 +145,13 @@ def _of_stage(
     minutes: float,
 ) -> None:
     if row.kind == "restore":
-        knob((*where, "engine"), _engines(device, minutes))
+        engines = _engines(device, minutes)
+        given = row.keys.get("engine")
+        if isinstance(given, Mapping) and "bound" in given:  # how far it may be from float32 is the user's to say
+            engines = [
+                {**(one if isinstance(one, dict) else {"kind": one}), "bound": given["bound"]} for one in engines
+            ]
+        knob((*where, "engine"), engines)
         sides = [[side, side] for side in _TILES if side < max(shape[-2:])]
         knob((*where, "tile"), [None, *sides])
         knob((*where, "batch"), [None, 1, 4] if device == "cpu" else [None, 1, 4, 16])
