@@ -32,8 +32,9 @@ def computer(changes, *, noise=0.0, chance=None, fps=100.0):
     gone = max(0.0, 1 - 1000 / fps / ms)
     p99 = ms * 1.2 + (ms * slots if gone else 0.02 * slots)
     db = math.inf if steps == 8 else 30 + 4 * steps
-    return Measured("", db, {"restored": {"p50": ms, "p95": ms * 1.1, "p99": p99, "max": p99, "n": 100.0}},
-                    {"to the session": 0.1, "waiting": 0.2, "deconvolve": ms, "back": 0.1}, gone, 1000 / ms, 100.0)  # fmt: skip
+    latency = {"p50": ms, "p95": ms * 1.1, "p99": p99, "max": p99, "n": 100.0}
+    way = {"to the session": 0.1, "waiting": 0.2, "deconvolve": ms, "back": 0.1}
+    return Measured("", db, {"restored": latency}, way, gone, 1000 / ms, 100.0)
 
 
 def run(goal, *, measure=computer, over=lambda: False, knobs=KNOBS):

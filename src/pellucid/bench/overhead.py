@@ -1,8 +1,8 @@
 """What the session itself costs a frame: from its arrival to the sinks, less what the stages' own work took.
 
 The stages copy small frames and note how long they took; the sinks note when a frame came. What is left are the loop,
-the ring, the chain around the stages, the look for NaN, the fan-out, and the waking of threads on a computer whose cores
-are idle in between.
+the ring, the chain around the stages, the look for NaN, the fan-out, and the waking of threads on a computer whose
+cores are idle in between.
 """
 
 from __future__ import annotations

@@ -101,9 +101,9 @@ def knobs_of(
     device = device_of(config)
     found: list[Knob] = []
 
-    def knob(steps: Steps, values: Sequence[Any], *, trades: bool = False) -> None:
+    def knob(steps: Steps, values: Sequence[Any], default: Any = None, *, trades: bool = False) -> None:
         now = get(tree, steps)
-        others = tuple(value for value in values if not same(value, now))
+        others = tuple(value for value in values if not same(value, default if now is None else now))
         if others and all(one.steps != steps for one in found):
             found.append(Knob(steps, others, now, trades))
 
@@ -120,16 +120,16 @@ def knobs_of(
             if row.on:
                 _of_stage(knob, ("stages", str(i)), row, device, shape, iterations, minutes)
         knob(("session", "restore"), ["latest", "every"])
-    knob(("session", "slots"), [4, 8, 16, 32])
+    knob(("session", "slots"), [4, 8, 16, 32], 16)
     for i, sink in enumerate(tree.get("sinks", [])):
         where = ("sinks", str(i))
         if sink.get("kind") == "recorder" and point == "disk":
             if sink.get("format", "ome-zarr") == "ome-zarr":
-                knob((*where, "compression"), ["none", "blosc-lz4"])
+                knob((*where, "compression"), ["none", "blosc-lz4"], "none")
             knob((*where, "threads"), [None, 1, 2])
             knob((*where, "commit_every_s"), [0.2, 5.0])
         if sink.get("kind") == "window" and point == "display":
-            knob((*where, "max_fps"), [30.0, 60.0, 120.0])
+            knob((*where, "max_fps"), [30.0, 60.0, 120.0], 60.0)
     if config.kinds["source"] == "wire":
         knob(("source", "window"), [None, 2, 4, 8])
     return [one for one in found if not any(one.key == k or one.key.startswith(f"{k}.") for k in keep)]
@@ -151,7 +151,7 @@ def _of_stage(
             engines = [
                 {**(one if isinstance(one, dict) else {"kind": one}), "bound": given["bound"]} for one in engines
             ]
-        knob((*where, "engine"), engines)
+        knob((*where, "engine"), engines, "auto")
         sides = [[side, side] for side in _TILES if side < max(shape[-2:])]
         knob((*where, "tile"), [None, *sides])
         knob((*where, "batch"), [None, 1, 4] if device == "cpu" else [None, 1, 4, 16])
