@@ -4,6 +4,10 @@
 keeps slots away from the source, and the source drops or waits: the loss is where it can be counted.
 ``latest``: a few places, one for a window. Where they are taken a newer slot takes that of the oldest, which is
 let go and counted as skipped: what is shown is never old, and a window that stalls holds two slots at most.
+
+Places are for work that is late now and then. Work that is slower than the camera all the time would fill them for
+good, and every frame would be as old as the queue is long: a queue that was never empty for half a second keeps one
+place, until nothing had to be skipped for a second.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from pellucid.protocols import Slot
 __all__ = ["Branch"]
 
 Names = tuple[str, ...]
+STANDING_NS = 500_000_000
+CALM_NS = 1_000_000_000
 
 
 class Branch:
@@ -73,7 +79,8 @@ class Branch:
         self._on_lost = on_lost
         self._items: deque[tuple[Slot, Names]] = deque()
         self._some = threading.Condition()
-        self._depth = depth
+        self._depth = self._places = depth
+        self._stands_ns = self._skipped_ns = 0
         self._ending = False
         self._thread = threading.Thread(target=self._run, name=f"pellucid {name}", daemon=True)
         self._thread.start()
@@ -85,25 +92,44 @@ class Branch:
 
     def put(self, slot: Slot, names: Names) -> None:
         """Queue a slot that was already held for this branch."""
-        replaced: Slot | None = None
+        replaced: tuple[Slot, ...] = ()
         with self._some:
             self.counts["offered"] += 1
             refused = self.failed
             if refused:
                 self.counts["lost" if self.policy == "block" else "skipped"] += 1
-                replaced = slot
+                replaced = (slot,)
             else:
-                if self.policy == "latest" and len(self._items) >= self._depth:
-                    replaced, _ = self._items.popleft()
-                    self.counts["skipped"] += 1
+                if self.policy == "latest":
+                    replaced = self._make_room()
                 self._items.append((slot, names))
                 self._some.notify()
-        if replaced is not None:
+        for old in replaced:
             if refused and self._on_lost is not None:
                 self._on_lost(slot, names)
             if self._on_skip is not None:
-                self._on_skip(replaced)
-            self._release(replaced)
+                self._on_skip(old)
+            self._release(old)
+
+    def _make_room(self) -> tuple[Slot, ...]:
+        """Take the oldest out of a queue that is full."""
+        if self._places < self._depth and now_ns() - self._skipped_ns > CALM_NS:
+            self._places = self._depth
+        if len(self._items) < self._places:
+            return ()
+        old = tuple(self._items.popleft()[0] for _ in range(len(self._items) - self._places + 1))
+        self.counts["skipped"] += len(old)
+        self._skipped_ns = now_ns()
+        return old
+
+    def _look_at_queue(self, now: int) -> None:
+        """Note for how long there was always something in the queue, behind what is worked on now."""
+        if not self._items:
+            self._stands_ns = 0
+        elif not self._stands_ns:
+            self._stands_ns = now
+        elif now - self._stands_ns > STANDING_NS:
+            self._places, self._skipped_ns = 1, now
 
     def drain(self, timeout_s: float) -> bool:
         """Work off the queue and end the thread; False where it did not end in time.
@@ -156,6 +182,8 @@ class Branch:
                 slot, names = items.popleft()
                 self.current = slot
                 self.busy_since_ns = now_ns()
+                if self._depth > 1:
+                    self._look_at_queue(self.busy_since_ns)
             try:
                 work(slot, names)
             except Exception as error:
