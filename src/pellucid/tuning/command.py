@@ -317,7 +317,7 @@ def _plain(tree: Any) -> Any:
 
 
 def _print(found: Found, goal: Goal) -> None:
-    table = Table(title=f"latency from the camera until {goal.point}, at {goal.fps:g} frames/s", title_justify="left")
+    table = Table(title=f"latency from the camera until {goal.point}, at {goal.fps:.4g} frames/s", title_justify="left")
     for i, column in enumerate(("changed", "p50", "p99", "not restored", "frames/s", "dB", "")):
         table.add_column(column, justify="left" if i in (0, 6) else "right", overflow="fold")
     for row in rows_of(found, goal):

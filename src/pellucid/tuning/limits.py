@@ -24,7 +24,7 @@ def limits(found: Found, goal: Goal) -> list[str]:
     chain = sum(stages.values())
     lines = []
     if not goal.keeps_up(best):
-        line = f"{best.gone:.1%} of the frames are not restored at {goal.fps:g} frames/s"
+        line = f"{best.gone:.1%} of the frames are not restored at {goal.fps:.4g} frames/s"
         if chain > period:
             slowest = max(stages, key=lambda name: stages[name])
             line += (

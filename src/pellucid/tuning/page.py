@@ -22,6 +22,8 @@ _SAME_DB = 80.0
 _STYLE = """
 .tried { fill: var(--muted); opacity: .55; } .front { fill: var(--accent-2); } .best { fill: var(--accent); }
 .base-point { fill: var(--warm); } .front-line { fill: none; stroke: var(--accent-2); stroke-width: 1; opacity: .5; }
+.base-point, .best { stroke: var(--card); stroke-width: 1.5; }
+.name { fill: var(--text); font-size: 12px; font-weight: 600; paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 .target { stroke: var(--bad); stroke-width: 1.2; stroke-dasharray: 6 4; }
 """
 
@@ -50,7 +52,7 @@ def make_page(found: Found, goal: Goal, limits: Sequence[str], facts: Sequence[t
             "header",
             el("div", "pellucid tune", class_="kind"),
             el("h1", name, el("span", reached, class_=f"state {'bad' if limits else 'good'}")),
-            el("div", f"{asked} until {goal.point}, at {goal.fps:g} frames/s", class_="lead"),
+            el("div", f"{asked} until {goal.point}, at {goal.fps:.4g} frames/s", class_="lead"),
             *(el("p", line, class_="banner warn") for line in limits),
             el("p", f"Best: {found.best.name}. {_told(best, goal)}", class_="banner good"),
         ),
@@ -116,7 +118,11 @@ def _db(db: float) -> str:
 def _told(one: Measured, goal: Goal) -> str:
     at = one.latency_ms.get(goal.point, {})
     text = f"p50 {milliseconds(at.get('p50', math.nan))}, p99 {milliseconds(at.get('p99', math.nan))}, "
-    return text + f"{one.gone:.1%} not restored, {one.throughput_fps:.3g} frames/s at most, picture {_db(one.psnr_db)}"
+    return (
+        text
+        + f"{one.gone:.1%} not restored, {one.throughput_fps:.3g} frames/s at most"
+        + (f", {_db(one.psnr_db)} dB from the unchanged picture" if math.isfinite(one.psnr_db) else "")
+    )
 
 
 def _table(found: Found, goal: Goal) -> Markup:
@@ -150,7 +156,14 @@ def _chart(found: Found, goal: Goal, what: str, value: Callable[[Measured], floa
     ] + [
         join(
             el("line", class_="grid", x1=_LEFT, x2=_RIGHT, y1=up(v), y2=up(v)),
-            el("text", f"{v:.4g}", class_="tick", x=_LEFT - 6, y=up(v) + 4, text_anchor="end"),
+            el(
+                "text",
+                "same" if not log and v >= _SAME_DB else f"{v:.4g}",
+                class_="tick",
+                x=_LEFT - 6,
+                y=up(v) + 4,
+                text_anchor="end",
+            ),
         )
         for v in up.ticks(6)
     ]
@@ -161,7 +174,12 @@ def _chart(found: Found, goal: Goal, what: str, value: Callable[[Measured], floa
             el("line", class_="target", x1=at, x2=at, y1=_TOP, y2=_BOTTOM),
             el("text", f"target {goal.latency_ms:g} ms", class_="axis", x=at + 5, y=_TOP + 11),
         )
-    line = sorted((x, y) for _, first, x, y in shown if first)
+    line: list[tuple[float, float]] = []
+    for x, y in sorted({(x, -y) for *_, x, y in shown}):  # what is best in these two alone
+        if not line or -y > line[-1][1]:
+            line.append((x, -y))
+    # The two with names last, over the others.
+    shown.sort(key=lambda row: (row[0] is found.best) + (row[0] is found.base))
     dots = [_dot(one, found, across(x), up(y), goal, first=first) for one, first, x, y in shown]
     return el(
         "svg",
@@ -197,5 +215,5 @@ def _dot(one: Candidate, found: Found, x: float, y: float, goal: Goal, *, first:
             el("title", f"{one.name}: {_told(one.middle(), goal)}"),
             class_=kind, cx=x, cy=y, r=6.5 if special else 4.5,
         ),
-        el("text", label, class_="axis", x=x + 9, y=y + 4) if label else None,
+        el("text", label, class_="name", x=x, y=y - 11, text_anchor="middle") if label else None,
     )  # fmt: skip

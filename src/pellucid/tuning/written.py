@@ -73,7 +73,7 @@ def _head(found: Found, goal: Goal, limits: Sequence[str], told: str) -> str:
     asked = f"p99 within {goal.latency_ms:g} ms" if goal.latency_ms is not None else "as little latency as there can be"
     lines = [
         f"Tuned by pellucid {version} on {datetime.now().astimezone():%Y-%m-%d}: {asked} until {goal.point}, "
-        f"at {goal.fps:g} frames/s.",
+        f"at {goal.fps:.4g} frames/s.",
         f"Now p99 {_ms(best.p99(goal))}, {best.gone:.1%} not restored"
         + (f", {best.psnr_db:.3g} dB from the unchanged picture" if best.psnr_db < math.inf else "")
         + f"; before p99 {_ms(base.p99(goal))}, {base.gone:.1%} not restored.",
