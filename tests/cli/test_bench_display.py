@@ -26,7 +26,7 @@ def test_a_window_costs_no_frame(windows, stopped, screen, tmp_path, monkeypatch
 
 
 def test_the_way_to_the_screen_is_measured(screen):
-    run = display._screen(64, 20.0, 2.0)
+    run = display._screen(64, 20.0, 2.0, 1, {"size": (400, 300)})
     assert run["restored"] > 0
     assert run["restored p50, ms"] <= run["drawn p50, ms"] <= run["drawn p99, ms"]
 

@@ -23,7 +23,8 @@ _STYLE = """
 .tried { fill: var(--muted); opacity: .55; } .front { fill: var(--accent-2); } .best { fill: var(--accent); }
 .base-point { fill: var(--warm); } .front-line { fill: none; stroke: var(--accent-2); stroke-width: 1; opacity: .5; }
 .base-point, .best { stroke: var(--card); stroke-width: 1.5; }
-.name { fill: var(--text); font-size: 12px; font-weight: 600; paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
+.name { fill: var(--text); font-size: 12px; font-weight: 600; }
+.name { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 .target { stroke: var(--bad); stroke-width: 1.2; stroke-dasharray: 6 4; }
 """
 
