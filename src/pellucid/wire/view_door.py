@@ -131,7 +131,9 @@ class ViewDoor(Answering):
                 self._gate.close()
             context.term()
             why = "is taken by another program" if error.errno == zmq.EADDRINUSE else f"cannot be used ({error})"
-            raise WireError(f"{self.endpoint} {why}. Choose another port, or another address of this computer") from None
+            raise WireError(
+                f"{self.endpoint} {why}. Choose another port, or another address of this computer"
+            ) from None
         self.endpoint = cast(bytes, socket.last_endpoint).rstrip(b"\0").decode()
         self._begin(context, socket, "pellucid view door")
         return self
