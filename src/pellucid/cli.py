@@ -508,6 +508,7 @@ def _run_session(
 ) -> None:
     from pellucid.controls import Controls, following
     from pellucid.controls.views import Views
+    from pellucid.controls.visits import looked_at
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
@@ -528,9 +529,11 @@ def _run_session(
             session.open()
             opened = True
             note = session.ledger.note
+            parts = {**session.sinks, "controls": controls}
             with (
                 live,
-                reachable({**session.sinks, "controls": controls, "views": Views(session, name)}, name, note),
+                looked_at(config.settings.view, session, name, parts, note),
+                reachable({**parts, "views": Views(session, name)}, name, note),
                 following(controls, sets, note, headless=headless),
             ):
                 session.run()
