@@ -1,7 +1,7 @@
 """What a session answers to other computers, where its config opens a door for them: ``[session.view]``.
 
-They may look. Where the config says ``control = true`` they may also do what a window's buttons do, and no more: no file
-of this computer is named by them.
+They may look. Where the config says ``control = true`` they may also do what a window's buttons do; no file of this
+computer is ever named by them.
 """
 
 from __future__ import annotations
