@@ -1,0 +1,129 @@
+"""The real window of ``pellucid view ADDRESS``, over a network of this computer with keys."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from real_window import wait_for
+
+import pellucid
+from pellucid.wire.keyfile import tend_keys
+from pellucid.wire.keys import Curve
+
+CONFIG = """
+[source]
+kind = "simulated"
+shape = [64, 96]
+fps = 30
+[[stages]]
+kind = "deconvolve"
+psf = {{ kind = "gaussian", fwhm_px = 3.0 }}
+[session.view]
+address = "tcp://127.0.0.1:{port}"
+keys = "scope.keys"
+"""
+
+
+class Run:
+    """A session that runs in this process until it is told to stop."""
+
+    def __init__(self, config) -> None:
+        self.live = pellucid.open(config, headless=True, policy="latest")
+        self.session = self.live.session
+        self.thread = threading.Thread(target=self._go)
+        self.thread.start()
+
+    def _go(self) -> None:
+        with self.live:
+            for _ in self.live:
+                pass
+
+    def drawn(self) -> int:
+        return sum(place.sink.drawn for place in list(self.session._onlookers._there.values()))
+
+    def end(self) -> dict:
+        self.live.stop()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        return self.live.report
+
+
+@pytest.fixture
+def folder(tmp_path, unused_port, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tend_keys(tmp_path / "scope.keys", None, [])
+    tend_keys(tmp_path / "laptop.keys", Curve.load(tmp_path / "scope.keys").public, [])
+    tend_keys(tmp_path / "scope.keys", None, [Curve.load(tmp_path / "laptop.keys").public])
+    (tmp_path / "live.toml").write_text(CONFIG.format(port=unused_port))
+    return tmp_path
+
+
+@pytest.fixture
+def view(folder, unused_port, screen):
+    processes: list[subprocess.Popen] = []
+
+    def begin(*args: str) -> subprocess.Popen:
+        line = ["view", f"tcp://127.0.0.1:{unused_port}", "--keys", "laptop.keys", *args]
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "pellucid", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.screen
+def test_a_session_is_seen_from_elsewhere_and_its_next_run_as_well(folder, view):
+    first = Run(folder / "live.toml")
+    window = view()
+    try:
+        wait_for(lambda: first.drawn() > 3)
+    finally:
+        report = first.end()
+    assert report["frames"]["unaccounted"] == 0
+    assert report["frames"]["displayed"] == 0
+    assert window.poll() is None
+    second = Run(folder / "live.toml")
+    try:
+        wait_for(lambda: second.drawn() > 3)
+        window.send_signal(signal.SIGTERM)
+        assert window.wait(30) == 0, window.stderr.read()
+        wait_for(lambda: not second.session._onlookers.names)
+    finally:
+        report = second.end()
+    assert report["frames"]["unaccounted"] == 0
+
+
+@pytest.mark.screen
+def test_with_wait_it_says_what_it_waits_for(folder, view):
+    window = view("--wait")
+    assert "nobody answers" in window.stderr.readline()
+    run = Run(folder / "live.toml")
+    try:
+        wait_for(lambda: run.drawn() > 3)
+    finally:
+        run.end()
+
+
+@pytest.mark.screen
+def test_where_it_cannot_come_in_it_ends_with_a_line(folder, view):
+    made = Curve.make(folder / "stranger.keys", Curve.load(folder / "laptop.keys").server)
+    run = Run(folder / "live.toml")
+    try:
+        wait_for(lambda: run.session.ledger.received > 0)
+        window = view("--keys", "stranger.keys")
+        out, said = window.communicate(timeout=60)
+    finally:
+        run.end()
+    assert window.returncode == 2
+    assert f"pellucid keys SESSION.keys --allow {made.public}" in said
+    assert "Traceback" not in said + out
