@@ -239,7 +239,7 @@ def keys(
     """Make and introduce the keys of two computers; each call prints what to type next, and where.
 
     On the session's computer: pellucid keys session.keys. On the camera's: pellucid keys camera.keys --session KEY.
-    On the session's again: pellucid keys session.keys --allow KEY.
+    On the session's again: pellucid keys session.keys --allow KEY. For a computer that looks (pellucid view) likewise.
     """
     from pellucid.wire.keyfile import tend_keys
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from real_window import wait_for
@@ -63,14 +64,22 @@ def folder(tmp_path, unused_port, monkeypatch):
 
 
 @pytest.fixture
-def view(folder, unused_port, screen):
+def said(tmp_path) -> Path:
+    """What windows write into their terminal."""
+    path = tmp_path / "said.txt"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def view(folder, unused_port, screen, said):
     processes: list[subprocess.Popen] = []
 
     def begin(*args: str) -> subprocess.Popen:
         line = ["view", f"tcp://127.0.0.1:{unused_port}", "--keys", "laptop.keys", *args]
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "pellucid", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [sys.executable, "-m", "pellucid", *line], stdout=subprocess.DEVNULL, stderr=said.open("w")
             )
         )
         return processes[-1]
@@ -78,7 +87,7 @@ def view(folder, unused_port, screen):
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.mark.screen
@@ -96,7 +105,7 @@ def test_a_session_is_seen_from_elsewhere_and_its_next_run_as_well(folder, view)
     try:
         wait_for(lambda: second.drawn() > 3)
         window.send_signal(signal.SIGTERM)
-        assert window.wait(30) == 0, window.stderr.read()
+        assert window.wait(30) == 0
         wait_for(lambda: not second.session._onlookers.names)
     finally:
         report = second.end()
@@ -104,26 +113,26 @@ def test_a_session_is_seen_from_elsewhere_and_its_next_run_as_well(folder, view)
 
 
 @pytest.mark.screen
-def test_with_wait_it_says_what_it_waits_for(folder, view):
-    window = view("--wait")
-    assert "nobody answers" in window.stderr.readline()
+def test_with_wait_it_says_what_it_waits_for(folder, view, said):
+    view("--wait")
+    wait_for(lambda: "nobody answers" in said.read_text())
     run = Run(folder / "live.toml")
     try:
         wait_for(lambda: run.drawn() > 3)
     finally:
         run.end()
+    assert said.read_text().count("nobody answers") == 1
 
 
 @pytest.mark.screen
-def test_where_it_cannot_come_in_it_ends_with_a_line(folder, view):
+def test_where_it_cannot_come_in_it_ends_with_a_line(folder, view, said):
     made = Curve.make(folder / "stranger.keys", Curve.load(folder / "laptop.keys").server)
     run = Run(folder / "live.toml")
     try:
         wait_for(lambda: run.session.ledger.received > 0)
         window = view("--keys", "stranger.keys")
-        out, said = window.communicate(timeout=60)
+        assert window.wait(60) == 2
     finally:
         run.end()
-    assert window.returncode == 2
-    assert f"pellucid keys SESSION.keys --allow {made.public}" in said
-    assert "Traceback" not in said + out
+    assert f"pellucid keys SESSION.keys --allow {made.public}" in said.read_text()
+    assert "Traceback" not in said.read_text()

@@ -189,7 +189,9 @@ def test_who_may_not_come_is_told_why_in_a_line(scope, tmp_path, address):
 
 def test_where_no_session_is_it_says_so(tmp_path, address):
     make_keys(tmp_path)
-    with pytest.raises(PellucidError, match="nobody answers. Does the session run, with .session.view. in its config"):
+    with pytest.raises(
+        PellucidError, match=r"nobody answers\. Does the session run, with \[session\.view\] in its config"
+    ):
         Far(address, tmp_path / "laptop.keys").first(None, 60)
 
 
@@ -296,7 +298,8 @@ def test_who_may_change_does_what_a_window_does_and_names_no_file(scope, tmp_pat
             asks.ask("set.save")
         outside = tmp_path.parent / "outside"
         files = [Path(path) for path in asks.ask("snap", {"to": str(outside)})["files"]]
-        assert files and all(path.is_file() and path.parent.parent == tmp_path for path in files)
+        assert files
+        assert all(path.is_file() and path.parent.parent == tmp_path for path in files)
         assert not outside.exists()
         asks.ask("record.start", {"name": "far"})
         until(

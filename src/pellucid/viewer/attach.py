@@ -87,6 +87,7 @@ class _Viewing:
         self._asking = Asking("")
         self._config = ""
         self._polite = False
+        self._controls = True
         self._told = ""
         self._came: queue.Queue[Found | str] = queue.Queue()
         self._seeking: threading.Thread | None = None
@@ -108,6 +109,7 @@ class _Viewing:
         """Show the frames of a session from now on, in the place of those of another."""
         newest = Newest(found.receiver, found.hello, self._put)
         self._receiver, self._newest = found.receiver, newest
+        self._controls = bool(found.about.get("control", True))
         self._config = str(found.about.get("config", ""))
         self._asking.turn_to(found.opens)
         if self._window is None:
@@ -171,7 +173,10 @@ class _Viewing:
 
     def _show(self, position: int, planes: dict[str, np.ndarray[Any, Any]], info: FrameInfo) -> None:
         assert self._window is not None
-        self._window.show_frame(position, planes, info, read_note(info.where))
+        note = read_note(info.where)
+        if note.recording is not None and not self._controls:
+            note = replace(note, recording={**note.recording, "only_look": True})  # the button is grey
+        self._window.show_frame(position, planes, info, note)
 
     def _let_go(self) -> None:
         """Give back what belonged to a session; the last picture stays on the screen."""

@@ -69,6 +69,7 @@ class RecordingBar(QWidget):
         self.button.setVisible(bool(told.get("switch")) and not told.get("failed"))
         self.button.setText("Stop" if told.get("on") else "Record")
         self.button.setToolTip("stop recording (R)" if told.get("on") else "start recording (R)")
+        self._wait(self._asking)
         self.setVisible(bool(told))
 
     def press(self) -> bool:
@@ -86,7 +87,7 @@ class RecordingBar(QWidget):
 
     def _wait(self, asking: bool) -> None:
         self._asking = asking
-        self.button.setEnabled(not asking)
+        self.button.setEnabled(not asking and not self._told.get("only_look"))
 
 
 class _Light(QWidget):
@@ -120,7 +121,7 @@ def told_recording(told: Mapping[str, Any]) -> tuple[str, str, str]:
     Parameters
     ----------
     told
-        ``on``, ``switch``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as known.
+        ``on``, ``switch``, ``only_look``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as known.
     """
     if told.get("failed"):
         return look.WARN, "warn", "recording failed: frames are not recorded"
