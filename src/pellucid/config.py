@@ -29,7 +29,7 @@ from pellucid.protocols import Sink, Source, Spec, Stage, Stream
 from pellucid.ready_made import find_config
 from pellucid.restoration.named import file_of
 from pellucid.runtime.off import Off
-from pellucid.sinks._view_settings import ViewSettings
+from pellucid.view_settings import ViewSettings
 
 __all__ = [
     "GROUPS",

@@ -17,12 +17,12 @@ from pellucid.controls.text import parse_change
 from pellucid.controls.views import Views, max_fps_of, stack_of
 from pellucid.errors import ConfigError, PellucidError, SinkError, WireError
 from pellucid.runtime.session import Session
-from pellucid.sinks._view_settings import ViewSettings
+from pellucid.view_settings import ViewSettings
 from pellucid.sinks.attached import AttachedWindow
 from pellucid.wire.codec import CODECS
 from pellucid.wire.control_message import one_line
 from pellucid.wire.keys import Curve
-from pellucid.wire.view_door import FROM, ViewDoor, Visitor
+from pellucid.wire.view_door import CONNECT_S, FROM, ViewDoor, Visitor
 
 __all__ = ["CONTROLS", "Visits", "looked_at"]
 
@@ -36,6 +36,7 @@ CONTROLS = {
     "record.status": (),
 }
 """What a window's buttons ask for, and what of it may be given from another computer."""
+_LEAVE_S = 2.0
 ONLY_LOOK = "from other computers this session is only looked at; control = true in its [session.view] allows it"
 
 
@@ -93,12 +94,14 @@ class Visits:
             raise SinkError(f'view.attach: compress "{one_line(codec)}": {" or ".join(filter(None, CODECS))}')
         endpoint = f"tcp://{visitor.address}:{port}"
         mine = Curve(self._curve.public, self._curve.secret, server=visitor.key, path=self._curve.path)
-        far = {"curve": mine, "shared": False, "compress": codec}
+        far = {"curve": mine, "shared": False, "compress": codec, "patience_s": CONNECT_S}
         window: Any = AttachedWindow(endpoint, max_fps_of(given), stack_of(given), far)
         with self._lock:
             before = self._there.get(endpoint)
             if before is not None and not before.gone:
-                before.gone = "it has come anew"  # after a cable was pulled: its place is free for it
+                before.gone = "it has come anew"  # after a cable was pulled
+        if before is not None:
+            before.closed.wait(_LEAVE_S)  # both would knock at the same port, and the window may take the wrong one
         try:
             name = self._session.join(window)
         except WireError as error:

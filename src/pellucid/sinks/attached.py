@@ -44,6 +44,8 @@ class AttachedWindow:
     ----------
     gone : str
         Why nobody looks any more; empty while somebody does.
+    closed : threading.Event
+        The connection is given back.
     skipped : int
         Frames that were left out.
     """
@@ -55,6 +57,7 @@ class AttachedWindow:
         self, endpoint: str, max_fps: float = 60.0, stack: str | None = None, far: Mapping[str, Any] | None = None
     ) -> None:
         self.gone = ""
+        self.closed = threading.Event()
         self.skipped = 0
         self._endpoint, self._stack, self._far = endpoint, stack, far
         self._period_ns = round(1e9 / max_fps)
@@ -123,3 +126,4 @@ class AttachedWindow:
             self._tender = None
         if self._link is not None:
             self._link.close(0.5)
+        self.closed.set()

@@ -121,7 +121,8 @@ def told_recording(told: Mapping[str, Any]) -> tuple[str, str, str]:
     Parameters
     ----------
     told
-        ``on``, ``switch``, ``only_look``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as known.
+        ``on``, ``switch``, ``only_look``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as
+        known.
     """
     if told.get("failed"):
         return look.WARN, "warn", "recording failed: frames are not recorded"
