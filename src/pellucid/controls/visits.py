@@ -17,12 +17,12 @@ from pellucid.controls.text import parse_change
 from pellucid.controls.views import Views, max_fps_of, stack_of
 from pellucid.errors import ConfigError, PellucidError, SinkError, WireError
 from pellucid.runtime.session import Session
-from pellucid.view_settings import ViewSettings
 from pellucid.sinks.attached import AttachedWindow
+from pellucid.view_settings import ViewSettings
 from pellucid.wire.codec import CODECS
 from pellucid.wire.control_message import one_line
 from pellucid.wire.keys import Curve
-from pellucid.wire.view_door import CONNECT_S, FROM, ViewDoor, Visitor
+from pellucid.wire.view_door import FROM, ViewDoor, Visitor
 
 __all__ = ["CONTROLS", "Visits", "looked_at"]
 
@@ -37,6 +37,8 @@ CONTROLS = {
 }
 """What a window's buttons ask for, and what of it may be given from another computer."""
 _LEAVE_S = 2.0
+_READY_S = 15.0
+"""A window that has answered may make ready for so long; others cannot ask meanwhile."""
 ONLY_LOOK = "from other computers this session is only looked at; control = true in its [session.view] allows it"
 
 
@@ -94,7 +96,7 @@ class Visits:
             raise SinkError(f'view.attach: compress "{one_line(codec)}": {" or ".join(filter(None, CODECS))}')
         endpoint = f"tcp://{visitor.address}:{port}"
         mine = Curve(self._curve.public, self._curve.secret, server=visitor.key, path=self._curve.path)
-        far = {"curve": mine, "shared": False, "compress": codec, "patience_s": CONNECT_S}
+        far = {"curve": mine, "shared": False, "compress": codec, "patience_s": _READY_S}
         window: Any = AttachedWindow(endpoint, max_fps_of(given), stack_of(given), far)
         with self._lock:
             before = self._there.get(endpoint)
@@ -113,7 +115,7 @@ class Visits:
             ) from None
         with self._lock:
             self._there[endpoint] = window
-            self._there = {at: one for at, one in self._there.items() if not one.gone}
+            self._there = {at: one for at, one in self._there.items() if not one.closed.is_set()}
         return {"text": f"{name}: the session shows its frames there"}
 
 

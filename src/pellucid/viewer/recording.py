@@ -57,7 +57,10 @@ class RecordingBar(QWidget):
         return self._light.colour
 
     def tell(self, told: Mapping[str, Any]) -> None:
-        """Show what the session tells of its recorders, as `pellucid.viewer.note` reads it."""
+        """Show what the session tells of its recorders, as `pellucid.viewer.note` reads it.
+
+        With ``only_look`` the button is grey: others may press it.
+        """
         self._told = told
         colour, mood, text = told_recording(told)
         self._light.set_colour(colour)
@@ -121,8 +124,7 @@ def told_recording(told: Mapping[str, Any]) -> tuple[str, str, str]:
     Parameters
     ----------
     told
-        ``on``, ``switch``, ``only_look``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as
-        known.
+        ``on``, ``switch``, ``failed``, ``frames``, ``mb``, ``for_s``, ``held_s``, ``left_s``, each as far as known.
     """
     if told.get("failed"):
         return look.WARN, "warn", "recording failed: frames are not recorded"
