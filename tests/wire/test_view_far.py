@@ -158,10 +158,10 @@ def test_a_slow_network_leaves_frames_out_and_nothing_waits(scope, tmp_path, add
         taken = session.session.ledger.received - begun
         assert session.windows[0].skipped > 0
         assert taken > frames
-        newest.close()
     finally:
+        cable.close()  # before who listens behind it
         receiver.close()
-        cable.close()
+    newest.close()
     accounted(session.end())
 
 
@@ -366,6 +366,7 @@ def test_a_session_whose_door_nobody_could_use_does_not_begin(tmp_path, address,
     make_keys(tmp_path)
     spoil(tmp_path)
     session = Scope(write_config(tmp_path, address))
+    until(lambda: session.error)
     session.end()
     assert said in str(session.error)
     assert str(session.error).startswith("session.view")
@@ -377,6 +378,7 @@ def test_a_port_that_is_taken_is_named(tmp_path, monkeypatch):
     make_keys(tmp_path)
     taken = Receiver("tcp://127.0.0.1:*")
     session = Scope(write_config(tmp_path, taken.endpoint))
+    until(lambda: session.error)
     session.end()
     taken.close()
     assert "is taken by another program" in str(session.error)

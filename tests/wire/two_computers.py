@@ -41,6 +41,11 @@ class Namespaces:
     def mend(self) -> None:
         self._ip("-n", self._names[1], "link", "set", self._ends[1], "up")
 
+    def firewall(self, ports: str, *, on: bool) -> None:
+        """Let nobody connect to those ports of the second computer: as a firewall that swallows what comes."""
+        rule = ("ipproto", "tcp", "sport", ports, "blackhole", "priority", "10")
+        self._ip("-n", self._names[1], "rule", "add" if on else "del", *rule)
+
     def close(self) -> None:
         for name in self._names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)

@@ -196,5 +196,8 @@ def _in_endpoint(address: str) -> str:
     """Return an address as it stands in an endpoint; one of IPv4 that came in through a socket of IPv6 as its own."""
     if ":" not in address:
         return address
-    within = ipaddress.IPv6Address(address).ipv4_mapped
+    try:
+        within = ipaddress.IPv6Address(address).ipv4_mapped
+    except ValueError:  # then the wire says that it goes nowhere
+        within = None
     return str(within) if within is not None else f"[{address}]"
