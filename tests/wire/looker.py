@@ -39,7 +39,7 @@ class Looker:
             self.tell(why=str(error))
             time.sleep(0.2)
             return
-        newest = Newest(found.receiver, found.hello)
+        newest = Newest(found.receiver, found.hello, slots=found.slots)
         self.tell(sessions=self._seen["sessions"] + 1, why="", in_band=not found.receiver.attached)
         while not newest.over:
             newest.look(self._show)

@@ -107,7 +107,7 @@ class _Viewing:
 
     def take(self, found: Found) -> None:
         """Show the frames of a session from now on, in the place of those of another."""
-        newest = Newest(found.receiver, found.hello, self._put)
+        newest = Newest(found.receiver, found.hello, self._put, found.slots)
         self._receiver, self._newest = found.receiver, newest
         self._controls = bool(found.about.get("control", True))
         self._config = str(found.about.get("config", ""))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pellucid.errors import PellucidError, WireError
-from pellucid.viewer.newest import WHY
+from pellucid.viewer.newest import SLOTS, WHY
 from pellucid.wire.codec import load
 from pellucid.wire.control_client import ControlClient
 from pellucid.wire.control_file import Running, running_sessions
@@ -26,6 +26,11 @@ __all__ = ["PORTS", "Client", "Far", "Found", "Near", "Opens", "Way"]
 ACCEPT_S = 10.0
 PORTS = range(5611, 5615)
 """Where a window listens for a session on another computer, so that a firewall can be told: the first that is free."""
+
+FAR_SLOTS = 3
+"""On a slow network each one that is on its way makes the next one older."""
+SILENT_S = 8.0
+"""A sign of life may have to wait for a whole picture that is before it in the line."""
 
 
 class Client(Protocol):
@@ -51,12 +56,15 @@ class Found:
         Of its frames, and what it said.
     opens
         Opens a connection to ask it something.
+    slots
+        See `pellucid.viewer.newest.Newest`.
     """
 
     about: Mapping[str, Any]
     receiver: Receiver
     hello: Hello
     opens: Opens
+    slots: int = SLOTS
 
 
 class Way(Protocol):
@@ -146,7 +154,7 @@ class Far:
         port = int(receiver.endpoint.rpartition(":")[2])
         given = {"port": port, "max_fps": max_fps, "stack": stack, "compress": self._compress}
         hello = _wait(receiver, self._open, given, f"{self._address} did not come to the window")
-        return Found(about, receiver, hello, self._open)
+        return Found(about, receiver, hello, self._open, FAR_SLOTS)
 
     def again(self, config: str, stack: str | None, max_fps: float) -> Found | None:
         """See `Way`."""
@@ -163,7 +171,9 @@ class Far:
         trouble: WireError | None = None
         for port in PORTS if self._port is None else (self._port,):
             try:
-                return Receiver(f"tcp://{host}:{port}", curve=mine, planes=(*planes, WHY), turns=True)
+                return Receiver(
+                    f"tcp://{host}:{port}", curve=mine, planes=(*planes, WHY), turns=True, timeout_s=SILENT_S
+                )
             except WireError as error:
                 trouble = error
         ports = f"{PORTS[0]} to {PORTS[-1]} are" if self._port is None else f"{self._port} is"
