@@ -296,7 +296,10 @@ class Config:
             sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
         if not isinstance(tree.get("session", {}), dict):
             raise ConfigError(f"{name}: session = {tree['session']!r}: a table is needed, such as [session]")
-        settings = build_checked(SessionSettings, tree.get("session", {}), "session", folder)
+        given = dict(tree.get("session", {}))
+        if isinstance(given.get("view"), dict):
+            given["view"] = build_checked(ViewSettings, given["view"], "session.view", folder)
+        settings = build_checked(SessionSettings, given, "session", folder)
         for i in reversed(skipped):
             del document["sinks"][i]
         _make_absolute(document, folder)

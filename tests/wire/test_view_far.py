@@ -348,7 +348,9 @@ def wrong_config(folder: Path, address: str, monkeypatch, old: str = "", new: st
 
 def test_wrong_keys_of_the_config_are_said_in_a_line(tmp_path, address, monkeypatch):
     assert "is no endpoint" in wrong_config(tmp_path, "scope:5610", monkeypatch)
-    assert "session.view.contrl" in wrong_config(tmp_path, address, monkeypatch, "control", "contrl")
+    said = wrong_config(tmp_path, address, monkeypatch, "control", "contrl")
+    assert said.startswith("session.view.contrl = ")
+    assert "Allowed: keys, address, control" in said
     assert "keys is missing" in wrong_config(tmp_path, address, monkeypatch, 'keys = "scope.keys"\n')
 
 
