@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
@@ -41,7 +42,7 @@ class Asking(QObject):
 
     def turn_to(self, session: str | Opens) -> None:
         """Ask another session from now on."""
-        self._opens: Opens = (lambda: ControlClient.find(session)) if isinstance(session, str) else session
+        self._opens: Opens = partial(ControlClient.find, session) if isinstance(session, str) else session
 
     def ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
         """Ask; the answer comes as a signal, at the latest after some seconds."""
