@@ -303,7 +303,10 @@ def test_who_may_change_does_what_a_window_does_and_names_no_file(scope, tmp_pat
         assert not outside.exists()
         asks.ask("record.start", {"name": "far"})
         until(
-            lambda: session.session.ledger.recordings and any(r.on for r in session.session.ledger.recordings.values())
+            lambda: (
+                session.session.ledger.recordings
+                and any(r.on and r.frames for r in session.session.ledger.recordings.values())
+            )
         )
         asks.ask("record.stop")
     report = session.end()

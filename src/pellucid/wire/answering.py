@@ -152,7 +152,7 @@ class Answering:
         if until_ns is not None and until_ns <= now:
             # The session stood still meanwhile. A take that begins minutes after the button would surprise.
             raise WireError(f"{command} was not begun: who asked for it waits no longer")
-        return Asked(route, command, given | more, now, last if until_ns is None else min(last, until_ns))
+        return Asked(route, command, {**given, **more}, now, last if until_ns is None else min(last, until_ns))
 
     def _answer(self, route: bytes, answer: dict[str, Any]) -> None:
         if "ok" not in answer:
