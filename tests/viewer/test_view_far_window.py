@@ -77,11 +77,10 @@ def view(folder, unused_port, screen, said):
 
     def begin(*args: str) -> subprocess.Popen:
         line = ["view", f"tcp://127.0.0.1:{unused_port}", "--keys", "laptop.keys", *args]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "pellucid", *line], stdout=subprocess.DEVNULL, stderr=said.open("w")
+        with said.open("w") as into:
+            processes.append(
+                subprocess.Popen([sys.executable, "-m", "pellucid", *line], stdout=subprocess.DEVNULL, stderr=into)
             )
-        )
         return processes[-1]
 
     yield begin
