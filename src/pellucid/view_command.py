@@ -19,7 +19,7 @@ def view(
     session: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SESSION|ADDRESS]",
+            metavar="SESSION|ADDRESS",
             help="Number of its process, or name of its config; left out: the only one that runs. On another computer: "
             "tcp://HOST:PORT, as its [session.view] says.",
         ),

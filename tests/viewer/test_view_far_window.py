@@ -135,3 +135,23 @@ def test_where_it_cannot_come_in_it_ends_with_a_line(folder, view, said):
         run.end()
     assert f"pellucid keys SESSION.keys --allow {made.public}" in said.read_text()
     assert "Traceback" not in said.read_text()
+
+
+BUTTON = """
+from PySide6.QtWidgets import QApplication
+from pellucid.viewer.recording import RecordingBar
+
+app = QApplication([])
+bar = RecordingBar(lambda command: None)
+for told in ({"only_look": True}, {}):
+    bar.tell({"on": False, "switch": True, **told})
+    bar.press()
+    bar.answered()
+    print(bar.button.isEnabled())
+"""
+
+
+@pytest.mark.screen
+def test_the_button_is_grey_where_it_may_only_look(screen):
+    out = subprocess.run([sys.executable, "-c", BUTTON], capture_output=True, text=True, timeout=60, check=True)
+    assert out.stdout.split() == ["False", "True"]
