@@ -177,7 +177,8 @@ def print_parts() -> None:
 def _not_ready(config: Config) -> list[str]:
     """Ask the parts that can tell it whether they could be opened now."""
     lines = []
-    for name, part in [("source", config.source), *config.sinks.items()]:
+    parts = [("source", config.source), *config.sinks.items(), ("session.view", config.settings.view)]
+    for name, part in parts:
         try:
             getattr(part, "ready", lambda: None)()
         except PellucidError as error:

@@ -240,7 +240,7 @@ def keys(
     """Make and introduce the keys of two computers; each call prints what to type next, and where.
 
     On the session's computer: pellucid keys session.keys. On the camera's: pellucid keys camera.keys --session KEY.
-    On the session's again: pellucid keys session.keys --allow KEY.
+    On the session's again: pellucid keys session.keys --allow KEY. For a computer that looks (pellucid view) likewise.
     """
     from pellucid.wire.keyfile import tend_keys
 
@@ -509,6 +509,7 @@ def _run_session(
 ) -> None:
     from pellucid.controls import Controls, following
     from pellucid.controls.views import Views
+    from pellucid.controls.visits import looked_at
     from pellucid.live import make_session
     from pellucid.terminal import LiveLine, print_summary, say
     from pellucid.wire.control import reachable
@@ -529,9 +530,11 @@ def _run_session(
             session.open()
             opened = True
             note = session.ledger.note
+            parts = {**session.sinks, "controls": controls}
             with (
                 live,
-                reachable({**session.sinks, "controls": controls, "views": Views(session, name)}, name, note),
+                looked_at(config.settings.view, session, name, parts, note),
+                reachable({**parts, "views": Views(session, name)}, name, note),
                 following(controls, sets, note, headless=headless),
             ):
                 session.run()

@@ -29,6 +29,7 @@ from pellucid.protocols import Sink, Source, Spec, Stage, Stream
 from pellucid.ready_made import find_config
 from pellucid.restoration.named import file_of
 from pellucid.runtime.off import Off
+from pellucid.view_settings import ViewSettings
 
 __all__ = [
     "GROUPS",
@@ -75,6 +76,9 @@ class SessionSettings:
         source, or when you stop it.
     stall_s
         A recorder that takes no frame for so long ends the run, loudly.
+    view
+        Windows of other computers may come: ``{ keys = FILE, address = "tcp://0.0.0.0:5610", control = false }``, or
+        ``[session.view]``. None: of this computer only.
     """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -85,6 +89,7 @@ class SessionSettings:
     frames: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False)] | None = None
     stall_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 10.0
+    view: ViewSettings | None = None
 
 
 def build_source(table: Mapping[str, Any], sets: Sequence[str] = ()) -> Source:
@@ -291,7 +296,10 @@ class Config:
             sinks[kind if kind not in sinks else f"{kind} {i}"] = _part("sinks", row, f"sinks[{i}]", folder, own)
         if not isinstance(tree.get("session", {}), dict):
             raise ConfigError(f"{name}: session = {tree['session']!r}: a table is needed, such as [session]")
-        settings = build_checked(SessionSettings, tree.get("session", {}), "session", folder)
+        given = dict(tree.get("session", {}))
+        if isinstance(given.get("view"), dict):
+            given["view"] = build_checked(ViewSettings, given["view"], "session.view", folder)
+        settings = build_checked(SessionSettings, given, "session", folder)
         for i in reversed(skipped):
             del document["sinks"][i]
         _make_absolute(document, folder)
@@ -310,7 +318,7 @@ class Config:
 
 def _make_absolute(document: Any, folder: Path) -> None:
     """Write the files that a config reads with their whole paths, so that its copy in a recording can be run."""
-    parts = [document.get("source"), *document.get("stages", [])]
+    parts = [document.get("source"), *document.get("stages", []), document.get("session", {}).get("view")]
     for part in parts:
         for key in ("path", "psf", "config", "adapters", "keys", "sequence"):
             value = part.get(key) if isinstance(part, dict) else None

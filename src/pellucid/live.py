@@ -29,6 +29,7 @@ from pellucid.config import Config
 from pellucid.controls import Controls, following
 from pellucid.controls.text import parse_change
 from pellucid.controls.views import Views
+from pellucid.controls.visits import looked_at
 from pellucid.errors import ConfigError, PellucidError
 from pellucid.runtime.session import Session, Settings
 from pellucid.tap import Frame, Tap
@@ -264,10 +265,12 @@ class LiveSession:
         try:
             if opens:
                 self.session.open()
-            parts = {**self.session.sinks, "controls": self.controls, "views": Views(self.session, self._name)}
+            parts = {**self.session.sinks, "controls": self.controls}
+            view = self.controls.config.settings.view
             note = self.session.ledger.note
             with (
-                reachable(parts, self._name, note),
+                looked_at(view, self.session, self._name, parts, note),
+                reachable({**parts, "views": Views(self.session, self._name)}, self._name, note),
                 following(self.controls, self._sets, note, headless=self._headless),
             ):
                 self.session.run()

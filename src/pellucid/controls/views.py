@@ -12,7 +12,7 @@ from pellucid.sinks._window_chain import chain_in_words
 from pellucid.sinks.attached import AttachedWindow
 from pellucid.wire.control_message import one_line
 
-__all__ = ["Views"]
+__all__ = ["Views", "max_fps_of", "stack_of"]
 
 _HERE = re.compile(r"tcp://127\.0\.0\.1:\d{1,5}")
 
@@ -32,9 +32,9 @@ class Views:
 
     def commands(self) -> dict[str, Any]:
         """Return what may be asked."""
-        return {"view.about": self._about, "view.attach": self._attach}
+        return {"view.about": self.about, "view.attach": self._attach}
 
-    def _about(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def about(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Tell what there is to see."""
         lanes = self._session.lanes_that_go_on()
         names = dict.fromkeys(name for lane in lanes for name in lane.planes)
@@ -46,13 +46,25 @@ class Views:
 
     def _attach(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Show frames to a window that listens on this computer."""
-        endpoint, max_fps, stack = given.get("endpoint"), given.get("max_fps", 60.0), given.get("stack")
+        endpoint = given.get("endpoint")
         if not isinstance(endpoint, str) or not _HERE.fullmatch(endpoint):
             raise SinkError(f'view.attach: endpoint "{one_line(endpoint)}": tcp://127.0.0.1:PORT is needed')
-        if not isinstance(max_fps, int | float) or not 0 < max_fps <= 1000:
-            raise SinkError(f"view.attach: max_fps {one_line(max_fps)}: above 0, at most 1000")
-        if stack not in (None, "slice", "volume", "max", "middle"):
-            raise SinkError(f'view.attach: stack "{one_line(stack)}": slice, volume, max or middle')
-        window: Any = AttachedWindow(endpoint, float(max_fps), stack)
+        window: Any = AttachedWindow(endpoint, max_fps_of(given), stack_of(given))
         name = self._session.join(window)
         return {"text": f"{name}: the session shows its frames there"}
+
+
+def max_fps_of(given: Mapping[str, Any]) -> float:
+    """Return how many frames a second a window asks for, or say that it asks for nonsense."""
+    max_fps = given.get("max_fps", 60.0)
+    if not isinstance(max_fps, int | float) or not 0 < max_fps <= 1000:
+        raise SinkError(f"view.attach: max_fps {one_line(max_fps)}: above 0, at most 1000")
+    return float(max_fps)
+
+
+def stack_of(given: Mapping[str, Any]) -> str | None:
+    """Return how a window asks for stacks, likewise."""
+    stack = given.get("stack")
+    if stack not in (None, "slice", "volume", "max", "middle"):
+        raise SinkError(f'view.attach: stack "{one_line(stack)}": slice, volume, max or middle')
+    return stack

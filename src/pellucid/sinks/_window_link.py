@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pellucid.errors import WireError
 from pellucid.ledger import Ledger
@@ -34,6 +35,8 @@ class WindowLink:
         Of all streams that are known, in order.
     ledger
         Gets the times, and is asked for what did not arrive.
+    options
+        Of the wire, beyond those of one computer: keys, packed pixels.
     counts
         What is drawn there is drawn, as far as the run's figures go. Not of those who only look on: a frame would be
         displayed twice.
@@ -49,9 +52,18 @@ class WindowLink:
         Where the streams cannot be described.
     """
 
-    def __init__(self, endpoint: str, pictures: Sequence[Pictures], ledger: Ledger, *, counts: bool = True) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        pictures: Sequence[Pictures],
+        ledger: Ledger,
+        *,
+        options: Mapping[str, Any] | None = None,
+        counts: bool = True,
+    ) -> None:
         self.drawn = 0
-        self._sender: Sender | None = Sender(endpoint, [one.feed for one in pictures], name="session")
+        feeds = [one.feed for one in pictures]
+        self._sender: Sender | None = Sender(endpoint, feeds, name="session", **(options or {}))
         self._ledger = ledger
         self._counts = counts
         if counts:

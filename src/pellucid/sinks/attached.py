@@ -1,4 +1,4 @@
-"""To a window that somebody has opened from another process while the session runs: ``pellucid view``.
+"""To a window that somebody has opened from another process or computer while the session runs: ``pellucid view``.
 
 Like the window of a config it gets the newest frame only, and what it cannot take is left out; what it draws is not
 counted as the run's. It goes when its process does.
@@ -7,7 +7,7 @@ counted as the run's. It goes when its process does.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from pellucid.metrics import now_ns
 from pellucid.protocols import Slot, Spec, Stream
 from pellucid.sinks._window_link import WindowLink
 from pellucid.sinks._window_pictures import Pictures
+from pellucid.wire.view_door import CONNECT_S as FAR_CONNECT_S
 
 __all__ = ["AttachedWindow"]
 
@@ -30,16 +31,21 @@ class AttachedWindow:
     Parameters
     ----------
     endpoint
-        Where the window listens, on this computer.
+        Where the window listens.
     max_fps
         Frames in between are left out.
     stack
         See `pellucid.sinks._window_pictures.Pictures`.
+    far
+        Where it is on another computer: options of the wire. Its coming and going is noted for the user then, since
+        it was not the user here who opened it.
 
     Attributes
     ----------
     gone : str
         Why nobody looks any more; empty while somebody does.
+    closed : threading.Event
+        The connection is given back.
     skipped : int
         Frames that were left out.
     """
@@ -47,14 +53,18 @@ class AttachedWindow:
     policy: ClassVar[str] = "latest"
     early: ClassVar[bool] = False
 
-    def __init__(self, endpoint: str, max_fps: float = 60.0, stack: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str, max_fps: float = 60.0, stack: str | None = None, far: Mapping[str, Any] | None = None
+    ) -> None:
         self.gone = ""
+        self.closed = threading.Event()
         self.skipped = 0
-        self._endpoint, self._stack = endpoint, stack
+        self._endpoint, self._stack, self._far = endpoint, stack, far
         self._period_ns = round(1e9 / max_fps)
         self._pictures: dict[int, Pictures] = {}
         self._link: WindowLink | None = None
         self._over = threading.Event()
+        self._note: Callable[[str], None] = lambda line: None
         self._tender: threading.Thread | None = None
 
     @property
@@ -69,13 +79,16 @@ class AttachedWindow:
             stream.index: Pictures(replace(stream, replaces=None), specs, self._period_ns, self._stack)
             for stream, specs in zip(streams, planes, strict=True)
         }
-        link = WindowLink(self._endpoint, list(self._pictures.values()), run["ledger"], counts=False)
+        link = WindowLink(self._endpoint, list(self._pictures.values()), run["ledger"], options=self._far, counts=False)
         try:
-            link.open(CONNECT_S)
+            link.open(CONNECT_S if self._far is None else FAR_CONNECT_S)
         except BaseException:
             link.close(0)
             raise
         self._link = link
+        if self._far is not None:
+            self._note = run["ledger"].note
+            self._note(f"a window on another computer ({self._endpoint}) looks on")
         self._tender = threading.Thread(target=self._tend, name="pellucid view", daemon=True)
         self._tender.start()
 
@@ -98,6 +111,9 @@ class AttachedWindow:
                 here_ns = now
             elif now - here_ns > AWAY_NS:
                 self.gone = "the window was closed"
+                self._note(
+                    f"the window on another computer ({self._endpoint}) is closed, or cannot be reached any more"
+                )
 
     def finish(self) -> None:
         """Wait for nothing: nobody counts what is drawn here."""
@@ -110,3 +126,4 @@ class AttachedWindow:
             self._tender = None
         if self._link is not None:
             self._link.close(0.5)
+        self.closed.set()

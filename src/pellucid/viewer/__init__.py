@@ -21,6 +21,8 @@ of either side cost the other nothing.
     bars.py       Qt: title, state, losses and figures above and below
     window.py     Qt: the window around it all, and its keys
     asking.py     asks the session: recording, parameters, pictures
+    attach.py     Qt: a window that nobody's session has started, and that stays for the next one: ``pellucid view``
+    ways.py       how it comes to one, on this computer or another
     knobs.py      Qt: the drawer of live parameters
     look.py       colours and type
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
 from pellucid.errors import PellucidError
+from pellucid.viewer.ways import Opens
 from pellucid.wire.control_client import ControlClient
 from pellucid.wire.control_message import one_line
 
@@ -21,7 +23,7 @@ class Asking(QObject):
     Parameters
     ----------
     session
-        Its process's number, or whatever else ``pellucid record --session`` takes.
+        Its process's number, or whatever else ``pellucid record --session`` takes; or what opens a connection to it.
 
     Attributes
     ----------
@@ -34,13 +36,13 @@ class Asking(QObject):
     answered = Signal(str, bool, str)
     told = Signal(str, object)
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str | Opens) -> None:
         super().__init__()
-        self._session = session
+        self.turn_to(session)
 
-    def turn_to(self, session: str) -> None:
+    def turn_to(self, session: str | Opens) -> None:
         """Ask another session from now on."""
-        self._session = session
+        self._opens: Opens = partial(ControlClient.find, session) if isinstance(session, str) else session
 
     def ask(self, command: str, given: Mapping[str, Any] | None = None) -> None:
         """Ask; the answer comes as a signal, at the latest after some seconds."""
@@ -49,7 +51,7 @@ class Asking(QObject):
     def _ask(self, command: str, given: Mapping[str, Any] | None) -> None:
         done, text = False, ""
         try:
-            with ControlClient.find(self._session) as client:
+            with self._opens() as client:
                 answer = client.ask(command, given)
                 text = one_line(answer.get("text", "done"))
                 done = True

@@ -1,8 +1,8 @@
 """A window on a session that runs in another process, and on the one that comes after it: ``pellucid view``.
 
-The session is found by its file, asked what there is to see, and told where this window listens. When it ends the
-window stays, with its last picture, and looks for a session of the same config; zoom, contrast and all else are as they
-were.
+The session is found (`ways`), asked what there is to see, and told where this window listens. When it ends the window
+stays, with its last picture, and looks for a session of the same config, or at the same address; zoom, contrast and all
+else are as they were.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,38 +22,25 @@ from pellucid.errors import PellucidError, WireError
 from pellucid.protocols import FrameInfo
 from pellucid.viewer.asking import Asking
 from pellucid.viewer.graphics import texture_limit
-from pellucid.viewer.newest import WHY, Newest
+from pellucid.viewer.newest import Newest
 from pellucid.viewer.note import read_note
 from pellucid.viewer.polite import few_threads, yield_to_the_camera
+from pellucid.viewer.ways import Found, Way
 from pellucid.viewer.window import Look, ViewerWindow
-from pellucid.wire.control_client import ControlClient
-from pellucid.wire.control_file import Running, running_sessions
-from pellucid.wire.handshake import Hello
 from pellucid.wire.receiver import Receiver
 
 __all__ = ["view"]
 
 LOOK_MS, SEEK_MS = 4, 500
-ACCEPT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A session whose frames come to a receiver."""
-
-    session: Running
-    about: Mapping[str, Any]
-    receiver: Receiver
-    hello: Hello
-
-
-def view(which: str | None, look: Look, *, wait: bool, max_fps: float = 60.0) -> int:
+def view(way: Way, look: Look, *, wait: bool, max_fps: float = 60.0) -> int:
     """Open a window on a session, and run it until somebody closes it; return the exit status.
 
     Parameters
     ----------
-    which
-        Number of the session's process, or name of its config; None: the only one that runs.
+    way
+        To the session.
     look
         How the window should look.
     wait
@@ -71,8 +56,8 @@ def view(which: str | None, look: Look, *, wait: bool, max_fps: float = 60.0) ->
     few_threads()
     app = QApplication(sys.argv[:1])
     most = texture_limit()
-    first = None if wait else attach(ControlClient.find(which).session, look, max_fps)
-    viewing = _Viewing(app, which, look, most, max_fps)
+    first = None if wait else way.first(look.stack, max_fps)
+    viewing = _Viewing(app, way, look, most, max_fps)
     # Python hears signals between two of its lines, which may be in the middle of painting: a window must not go there.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: QTimer.singleShot(0, viewing.leave))
@@ -81,57 +66,20 @@ def view(which: str | None, look: Look, *, wait: bool, max_fps: float = 60.0) ->
     return int(app.exec())
 
 
-def attach(session: Running, look: Look, max_fps: float) -> _Found:
-    """Have a session send its frames here.
-
-    Raises
-    ------
-    PellucidError
-        What the session answers instead.
-    """
-    if "view.attach" not in session.commands:
-        raise WireError(f"the session {session.name} is of a version that shows nothing to others")
-    with ControlClient(session) as client:
-        about = client.ask("view.about")
-    receiver = Receiver("tcp://127.0.0.1:*", planes=(*map(str, about["planes"]), WHY), turns=True)
-    given = {"endpoint": receiver.endpoint, "max_fps": max_fps, "stack": look.stack}
-    answer: queue.Queue[str] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            with ControlClient(session) as client:
-                client.ask("view.attach", given, timeout_s=2 * ACCEPT_S)
-        except PellucidError as error:
-            answer.put(str(error))
-
-    # It answers once this side has given it slots, so somebody else has to wait for that.
-    asking = threading.Thread(target=ask, name="pellucid view", daemon=True)
-    asking.start()
-    hello = None
-    for _ in range(round(ACCEPT_S / 0.1)):
-        hello = receiver.accept(0.1)
-        if hello is not None or not answer.empty():
-            break
-    if hello is None:
-        receiver.close()
-        raise WireError(answer.get_nowait() if not answer.empty() else f"{session.name} did not come to the window")
-    return _Found(session, about, receiver, hello)
-
-
 class _Viewing:
     """The window, and the session that it shows now.
 
     Parameters
     ----------
     app
-    which, look, max_fps
+    way, look, max_fps
         See `view`.
     most
         Pixels of a texture.
     """
 
-    def __init__(self, app: QApplication, which: str | None, look: Look, most: int, max_fps: float) -> None:
-        self._app, self._which, self._look, self._most, self._max_fps = app, which, look, most, max_fps
+    def __init__(self, app: QApplication, way: Way, look: Look, most: int, max_fps: float) -> None:
+        self._app, self._way, self._look, self._most, self._max_fps = app, way, look, most, max_fps
         self._window: ViewerWindow | None = None
         self._newest: Newest | None = None
         self._receiver: Receiver | None = None
@@ -139,7 +87,9 @@ class _Viewing:
         self._asking = Asking("")
         self._config = ""
         self._polite = False
-        self._came: queue.Queue[_Found | str] = queue.Queue()
+        self._controls = True
+        self._told = ""
+        self._came: queue.Queue[Found | str] = queue.Queue()
         self._seeking: threading.Thread | None = None
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -155,12 +105,13 @@ class _Viewing:
             self._window.close()
         self._app.quit()
 
-    def take(self, found: _Found) -> None:
+    def take(self, found: Found) -> None:
         """Show the frames of a session from now on, in the place of those of another."""
-        newest = Newest(found.receiver, found.hello, self._put)
+        newest = Newest(found.receiver, found.hello, self._put, found.slots)
         self._receiver, self._newest = found.receiver, newest
+        self._controls = bool(found.about.get("control", True))
         self._config = str(found.about.get("config", ""))
-        self._asking.turn_to(str(found.session.pid))
+        self._asking.turn_to(found.opens)
         if self._window is None:
             look = replace(self._look, chain=str(found.about.get("chain", "")), most=self._most)
             self._window = ViewerWindow(newest.streams, newest.planes, look, self._drawn, self._closed, self._asking)
@@ -191,10 +142,10 @@ class _Viewing:
     def _tick(self) -> None:
         if not self._came.empty():
             came = self._came.get()
-            if isinstance(came, _Found):
+            if isinstance(came, Found):
                 self.take(came)
-            elif self._window is not None:
-                self._window.end(came)
+            else:
+                self._tell(came)
         if self._newest is None:
             return
         try:
@@ -206,15 +157,26 @@ class _Viewing:
             return
         if self._newest.over and self._receiver is not None:
             why = self._newest.over
-            if self._receiver.state == "ended" or self._receiver.sender_is_dead:
+            if self._receiver.state == "ended" or self._receiver.sender_is_dead or self._way.dies_unseen:
                 self._let_go()
                 why = f"{why}: waiting for it to come again"
             if self._window is not None:
                 self._window.end(why)
 
+    def _tell(self, why: str) -> None:
+        """Say why there is no session; in the terminal as long as there is no window, once."""
+        if self._window is not None:
+            self._window.end(why.partition(". ")[0])  # what to type against it has no room there
+        elif why != self._told:
+            print(f"pellucid: {why}", file=sys.stderr, flush=True)
+        self._told = why
+
     def _show(self, position: int, planes: dict[str, np.ndarray[Any, Any]], info: FrameInfo) -> None:
         assert self._window is not None
-        self._window.show_frame(position, planes, info, read_note(info.where))
+        note = read_note(info.where)
+        if note.recording is not None and not self._controls:
+            note = replace(note, recording={**note.recording, "only_look": True})  # the button is grey
+        self._window.show_frame(position, planes, info, note)
 
     def _let_go(self) -> None:
         """Give back what belonged to a session; the last picture stays on the screen."""
@@ -234,22 +196,8 @@ class _Viewing:
 
     def _find(self) -> None:
         try:
-            there = [session for session in running_sessions() if self._is_wanted(session)]
-            if there:
-                self._came.put(attach(there[-1], self._look, self._max_fps))
+            found = self._way.again(self._config, self._look.stack, self._max_fps)
+            if found is not None:
+                self._came.put(found)
         except PellucidError as error:
             self._came.put(str(error))
-
-    def _is_wanted(self, session: Running) -> bool:
-        if "view.attach" not in session.commands:
-            return False
-        if self._config:
-            return session.config == self._config or _same_file(session.config, self._config)
-        return self._which is None or session.answers_to(self._which)
-
-
-def _same_file(one: str, other: str) -> bool:
-    try:
-        return bool(one and other) and Path(one).resolve() == Path(other).resolve()
-    except OSError:
-        return False

@@ -81,13 +81,18 @@ class Bars:
         """Write what the stages compute with."""
         self._chain.setText(text)
 
-    def set_figures(self, number: int, time: str, rates: str, late_ms: tuple[float, float] | None) -> None:
-        """Write the frame's number and time, what comes how often, and the latency from camera to drawn: p50, p99."""
+    def set_figures(
+        self, number: int, time: str, rates: str, late_ms: tuple[float, float] | None, unsure_ms: float = 0.0
+    ) -> None:
+        """Write the frame's number and time, what comes how often, and the latency from camera to drawn: p50, p99.
+
+        Of frames of another computer with how well its clock is known.
+        """
         self._frame.setText(f"frame {number:,}".replace(",", THIN_SPACE))
         self._time.setText(time)
         self._rate.setText(rates)
         late = "" if late_ms is None else f"latency p50 {late_ms[0]:.1f}, p99 {late_ms[1]:.1f} ms"
-        self._latency.setText(late)
+        self._latency.setText(f"{late} ±{unsure_ms:.1f}" if late and unsure_ms >= 0.05 else late)
 
     def set_marks(self, marks: Mapping[str, Sequence[float]]) -> None:
         """Tell where the time goes, for whoever looks closer: p50 and p99 of each mark of the whole run, in ms."""

@@ -52,6 +52,8 @@ class Newest:
         Called within `look` with the places in `streams` and `planes` that are new or have changed, before the
         first frame of them is shown and after the last of what was there. An array that was shown stays readable
         as long as somebody has it.
+    slots
+        Frames of each stream that may be on their way. All of them wait in the line where a network is slow.
 
     Attributes
     ----------
@@ -62,10 +64,15 @@ class Newest:
     """
 
     def __init__(
-        self, receiver: Receiver, hello: Hello, on_turn: Callable[[tuple[int, ...]], None] = lambda places: None
+        self,
+        receiver: Receiver,
+        hello: Hello,
+        on_turn: Callable[[tuple[int, ...]], None] = lambda places: None,
+        slots: int = SLOTS,
     ) -> None:
         self._receiver = receiver
         self._on_turn = on_turn
+        self._slots = slots
         self.streams: tuple[Stream, ...] = ()
         self.planes: tuple[dict[str, Spec], ...] = ()
         self._memories: list[SlotMemory] = []
@@ -82,16 +89,16 @@ class Newest:
         """Make memory for a feed, behind the last or in the place of another."""
         stream = replace(feed.stream, index=place, replaces=None)
         planes = {name: spec for name, spec in feed.planes.items() if name != WHY}
-        memory = SlotMemory.create(SlotLayout(feed.planes, SLOTS), shared=True)
+        memory = SlotMemory.create(SlotLayout(feed.planes, self._slots), shared=True)
         self._retired += self._memories[place : place + 1]  # its pixels may still be on their way to the screen
         self.streams = (*self.streams[:place], stream, *self.streams[place + 1 :])
         self.planes = (*self.planes[:place], planes, *self.planes[place + 1 :])
         self._memories[place : place + 1] = [memory]
-        self._views[place : place + 1] = [[memory.views(i) for i in range(SLOTS)]]
+        self._views[place : place + 1] = [[memory.views(i) for i in range(self._slots)]]
         self._waiting[place : place + 1] = [{}]
 
     def _lend(self, place: int) -> None:
-        for index in range(SLOTS):
+        for index in range(self._slots):
             self._receiver.grant(place, index)
 
     def _turn(self, turn: Turn) -> None:

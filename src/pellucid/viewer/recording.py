@@ -57,7 +57,10 @@ class RecordingBar(QWidget):
         return self._light.colour
 
     def tell(self, told: Mapping[str, Any]) -> None:
-        """Show what the session tells of its recorders, as `pellucid.viewer.note` reads it."""
+        """Show what the session tells of its recorders, as `pellucid.viewer.note` reads it.
+
+        With ``only_look`` the button is grey: others may press it.
+        """
         self._told = told
         colour, mood, text = told_recording(told)
         self._light.set_colour(colour)
@@ -69,6 +72,7 @@ class RecordingBar(QWidget):
         self.button.setVisible(bool(told.get("switch")) and not told.get("failed"))
         self.button.setText("Stop" if told.get("on") else "Record")
         self.button.setToolTip("stop recording (R)" if told.get("on") else "start recording (R)")
+        self._wait(self._asking)
         self.setVisible(bool(told))
 
     def press(self) -> bool:
@@ -86,7 +90,7 @@ class RecordingBar(QWidget):
 
     def _wait(self, asking: bool) -> None:
         self._asking = asking
-        self.button.setEnabled(not asking)
+        self.button.setEnabled(not asking and not self._told.get("only_look"))
 
 
 class _Light(QWidget):

@@ -528,9 +528,8 @@ class ViewerWindow(QWidget):
             number = newest.camera_number if newest.camera_number >= 0 else newest.seq
             late = np.percentile(self._late_ns, (50, 99)) * 1e-6 if self._late_ns else None
             at = time.time_ns() - now + newest.camera_ns
-            self.bars.set_figures(
-                number, clock(at), self._told_rates(rate), None if late is None else (float(late[0]), float(late[1]))
-            )
+            late_ms = None if late is None else (float(late[0]), float(late[1]))
+            self.bars.set_figures(number, clock(at), self._told_rates(rate), late_ms, newest.unsure_ns * 1e-6)
         self._write_cursor()
         self._write_histograms()
         missing = next((shown.notice for shown in self.shown if shown.notice), "")

@@ -7,5 +7,5 @@ One thing a file: `message` (bytes), `handshake` (who and where) and `feed` (wha
 `gate`), the sender it listens to (`seat`, with the `clock`), what outlives it (`run`), its slots (`landing`) and
 the count of frames (`numbering`). `bridge` and `bridge_object` speak another protocol: Micro-Manager's. `control` is
 where other processes speak to a session (`control_client`), with its `control_file`, `control_message` and
-`control_work`.
+`control_work`; `view_door` where other computers do (`view_client`). What both do with a request is `answering`.
 """

@@ -56,7 +56,8 @@ class Gate:
             if not fits and len(asked) >= 7 and len(asked[6]) == 32:
                 self.refused.append(z85.encode(asked[6]).decode())
             status = [b"200", b"OK"] if fits else [b"400", b"this key may not send here"]
-            self._questions.send_multipart([b"1.0", asked[1] if len(asked) > 1 else b"", *status, b"", b""])
+            who = z85.encode(asked[6]) if fits else b""  # every message of the connection tells it as its User-Id
+            self._questions.send_multipart([b"1.0", asked[1] if len(asked) > 1 else b"", *status, who, b""])
         self._questions.close()
         self._ending.close()
 

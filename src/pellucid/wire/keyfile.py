@@ -101,6 +101,7 @@ def _next(curve: Curve) -> list[str]:
             *lines,
             f"on the session's computer type:  pellucid keys session.keys --allow {curve.public}",
             f"then here:  pellucid send --to tcp://SESSION-COMPUTER:5599 --keys {path} --cfg FILE.cfg",
+            f"or, to look at it:  pellucid view tcp://SESSION-COMPUTER:5610 --keys {path}",
         ]
     lines.append(f"on the camera's computer type:  pellucid keys camera.keys --session {curve.public}")
     if not curve.allowed:
@@ -109,4 +110,5 @@ def _next(curve: Curve) -> list[str]:
         *lines,
         f"may come ({len(curve.allowed)}):  {' '.join(curve.allowed)}",
         f'in the config:  source = {{ kind = "wire", bind = "tcp://*:5599", keys = "{Path(path).as_posix()}" }}',
+        f'or, so that they may look:  session.view = {{ keys = "{Path(path).as_posix()}" }}',
     ]

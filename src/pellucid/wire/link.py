@@ -56,6 +56,7 @@ class Link:
         timeout_s: float = 3.0,
         heartbeat_s: float = 0.5,
         compress: str = "",
+        patience_s: float = PATIENCE_S,
     ) -> None:
         try:
             self.endpoint = check_endpoint(endpoint, bind=False)
@@ -82,6 +83,7 @@ class Link:
         self.ignored: Counter[str] = Counter()
         self.notes: list[str] = []
         self._curve, self._shared = curve, shared
+        self._patience_s = patience_s
         self._timeout_ns, self._heartbeat_ns = round(timeout_s * 1e9), round(heartbeat_s * 1e9)
         self._uid = secrets.token_hex(16)
         self._born = psutil.Process().create_time()
@@ -154,7 +156,7 @@ class Link:
                 tell(f"{self.endpoint}: {self._knocks.why()}. Trying on")
             if self._waiting and self._asked_ns:
                 quiet_ns = now
-            if now - quiet_ns > timeout_s * 1e9 or now - began_ns > (timeout_s + PATIENCE_S) * 1e9:
+            if now - quiet_ns > timeout_s * 1e9 or now - began_ns > (timeout_s + self._patience_s) * 1e9:
                 why = f" Or {self._knocks.why()}" if self._knocks.failed else ""
                 raise WireError(
                     f"nobody answers at {self.endpoint}. Start the session first "

@@ -54,6 +54,8 @@ class Sender(Link):
         For people.
     timeout_s, heartbeat_s
         Silence after which the receiver counts as gone, and between two attempts to reach it.
+    patience_s
+        A receiver that has answered may make ready for so long at the begin.
     compress
         ``"lz4"`` or ``"zstd"``: pack the pixels where they go in band, if the receiver can unpack them.
 
