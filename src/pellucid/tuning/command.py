@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -148,7 +149,7 @@ def tune(asked: Asked, say: Callable[[str], None], stop: threading.Event) -> boo
         say(f"the time was over before all was tried: --minutes {asked.minutes * 3:g}")
     changed = found.best.name if found.best.changes else "nothing: no change was better than the noise"
     say(f"changed    {changed}")
-    say(f"best       p99 {best.p99(goal):.3g} ms, {best.gone:.1%} not restored, {best.throughput_fps:.3g}/s at most")
+    say(f"best       p99 {best.p99(goal):.3g} ms, {best.gone:.1%} not restored")
     say(f"config     {files['.toml']}")
     say(f"page       {files['.html']}")
     return not stands
@@ -317,9 +318,10 @@ def _plain(tree: Any) -> Any:
 
 
 def _print(found: Found, goal: Goal) -> None:
-    table = Table(title=f"latency from the camera until {goal.point}, at {goal.fps:.4g} frames/s", title_justify="left")
-    for i, column in enumerate(("changed", "p50", "p99", "not restored", "frames/s", "dB", "")):
-        table.add_column(column, justify="left" if i in (0, 6) else "right", overflow="fold")
+    title = f"latency from the camera until {goal.point}, at {goal.fps:.4g} frames/s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(("changed", "p50", "p99", "missed", "frames/s", "dB", "")):
+        table.add_column(column, justify="left" if i in (0, 6) else "right", overflow="fold" if i == 0 else "ellipsis")
     for row in rows_of(found, goal):
         style = {"best": "bold green", "unchanged": "yellow"}.get(row[6], "" if row[6] == "front" else "dim")
         table.add_row(*map(Text, row), style=style)

@@ -33,7 +33,7 @@ def limits(found: Found, goal: Goal) -> list[str]:
             )
         elif best.throughput_fps < goal.fps:
             line += f": {best.throughput_fps:.3g} frames/s are the most that goes, with all its parts"
-        else:
+        elif best.throughput_fps >= goal.fps:
             line += f", though {best.throughput_fps:.3g} frames/s go on the whole: it stalls now and then"
         lines.append(line)
     p99 = best.p99(goal)

@@ -106,7 +106,7 @@ def _row(one: Candidate, goal: Goal, found: Found, *, front: bool) -> tuple[str,
         milliseconds(at.get("p50", math.nan)),
         milliseconds(at.get("p99", math.nan)),
         f"{told.gone:.1%}",
-        f"{told.throughput_fps:.3g}",
+        "–" if math.isnan(told.throughput_fps) else f"{told.throughput_fps:.3g}",
         _db(told.psnr_db),
         mark,
     )

@@ -54,7 +54,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """What was changed, in words."""
-        return ", ".join(f"{_short(steps)} = {in_words(value)}" for steps, value in self.changes) or "as it is"
+        return ", ".join(f"{_short(steps)} = {_brief(value)}" for steps, value in self.changes) or "as it is"
 
     def middle(self) -> Measured:
         """Return one measurement that stands for all: medians of what is a number."""
@@ -204,6 +204,13 @@ def _short(steps: Steps) -> str:
     return key_of(
         steps[2:] if steps[:2] in (("stages", "0"), ("sinks", "0")) else steps[-1:] if len(steps) == 2 else steps
     )
+
+
+def _brief(value: Any) -> str:
+    """Return a value in as few words as say which it is."""
+    if isinstance(value, dict):
+        return " ".join(str(one) for one in value.values())
+    return in_words(value)
 
 
 def in_words(value: Any) -> str:
