@@ -51,7 +51,7 @@ psf = {{ kind = "gaussian", fwhm_px = 10.2 }}
 kind = "recorder"
 path = "{recording}"
 compression = "blosc-lz4"
-part_minutes = 5
+part_minutes = 0.5
 
 [[sinks]]
 kind = "window"
