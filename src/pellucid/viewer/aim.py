@@ -27,7 +27,7 @@ class Aim:
         self._lock = threading.Lock()
         self._busy = False
         self._number = 0
-        self._found: tuple[np.ndarray[Any, Any], tuple[float, float] | None] | None = None
+        self._found: tuple[float, float] | None = None
 
     @property
     def busy(self) -> bool:
@@ -36,6 +36,7 @@ class Aim:
 
     def look(self, sample: np.ndarray[Any, Any]) -> None:
         """Find the aim of a sample; `take` has it soon."""
+        self._contrast.see(sample)
         self._busy = True
         number = self._number
 
@@ -44,7 +45,7 @@ class Aim:
             with self._lock:
                 self._busy = False
                 if number == self._number:
-                    self._found = (sample, found)
+                    self._found = found
 
         QThreadPool.globalInstance().start(work)
 
@@ -52,7 +53,7 @@ class Aim:
         """Have the limits follow what was found meanwhile; return whether they changed."""
         with self._lock:
             found, self._found = self._found, None
-        return found is not None and self._contrast.follow(*found, now_ns)
+        return found is not None and self._contrast.follow(found, now_ns)
 
     def forget(self) -> None:
         """Leave out what is being found: it is of something that is not seen any more."""

@@ -76,7 +76,12 @@ class Contrast:
         now_ns
             On the clock of `pellucid.metrics`.
         """
-        return self.follow(sample, self.aim(sample), now_ns)
+        self.see(sample)
+        return self.follow(self.aim(sample), now_ns)
+
+    def see(self, sample: np.ndarray[Any, Any]) -> None:
+        """Keep a sample as the newest; limits stay."""
+        self._sample = sample
 
     @property
     def settled(self) -> bool:
@@ -91,9 +96,8 @@ class Contrast:
         low, high = (float(v) for v in np.percentile(sample, (percentile or 0.0, highest)))
         return (0.0 if percentile is None else low), high
 
-    def follow(self, sample: np.ndarray[Any, Any], aim: tuple[float, float] | None, now_ns: int) -> bool:
+    def follow(self, aim: tuple[float, float] | None, now_ns: int) -> bool:
         """Move automatic limits towards what `aim` said of a sample; return whether they changed."""
-        self._sample = sample
         if aim is None or (not self.auto and self.limits is not None):
             return False
         before = self.limits
