@@ -35,7 +35,8 @@ __all__ = ["Trial", "measure", "psnr_db"]
 
 Image = np.ndarray[Any, Any]
 _PICTURE_BYTES = 512 << 20
-_WARM_S = 0.5
+_WARM_S, _WINDOW_S = 0.5, 2.5
+"""Left out at the beginning; a window takes longer to be there."""
 _LEAST_FRAMES = 16
 
 
@@ -207,7 +208,7 @@ class _Times:
 
 
 def _paced(trial: Trial) -> tuple[dict[str, dict[str, float]], dict[str, float], float, Mapping[str, Any]]:
-    warm_s = max(_WARM_S, 3 / trial.fps)
+    warm_s = max(_WINDOW_S if trial.windows else _WARM_S, 3 / trial.fps)
     seconds = max(trial.seconds, _LEAST_FRAMES / trial.fps)
     times = _Times(warm_s)
     end = f"seconds={seconds + warm_s}"
