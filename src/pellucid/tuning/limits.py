@@ -48,7 +48,8 @@ def _late(best: Measured, goal: Goal, stages: dict[str, float], p99: float) -> s
     if math.isinf(p99):
         return f"no frame came to be {_WHERE[goal.point]}"
     over = p99 - goal.latency_ms
-    line = f"p99 {p99:.3g} ms until it is {_WHERE[goal.point]}: {over:.3g} ms ({over / goal.latency_ms:.0%}) over the target"
+    by = f"{over:.3g} ms ({over / goal.latency_ms:.0%})"
+    line = f"p99 {p99:.3g} ms until it is {_WHERE[goal.point]}: {by} over the target"
     p50 = best.latency_ms[goal.point]["p50"]
     behind = best.latency_ms[goal.point]["p50"] - sum(best.way_ms.values())
     pieces = {**best.way_ms, _WHERE[goal.point]: behind if goal.point != "restored" else 0.0}
