@@ -143,8 +143,8 @@ def test_a_run_whose_camera_changes_is_seen_in_the_window(screen, tmp_path):
     steps = [
         ["camA", "DAPI", 64, 96, "uint16", 30],
         ["camA", "DAPI", 48, 96, "uint16", 30],
-        ["camB", "histology", 64, 96, "rgb", 150],  # on a busy machine the window needs a while to follow
-        ["camA", "DAPI", 48, 96, "uint16", 150],
+        ["camB", "histology", 64, 96, "rgb", 400],  # on a busy machine the window needs a while to follow
+        ["camA", "DAPI", 48, 96, "uint16", 400],
     ]
     config = {
         "plugins": ["tests/parts.py"],
@@ -159,7 +159,7 @@ def test_a_run_whose_camera_changes_is_seen_in_the_window(screen, tmp_path):
     finally:
         session.close()
     frames = report["frames"]
-    assert (frames["processed"], frames["unaccounted"]) == (360, 0)
+    assert (frames["processed"], frames["unaccounted"]) == (860, 0)
     assert [stream["replaces"] for stream in report["streams"]] == [None, 0, None]
     assert frames["displayed"] > 0
     assert not any("window" in note for note in report["notes"])

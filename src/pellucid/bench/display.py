@@ -180,10 +180,12 @@ def _run(
     make = stages if callable(stages) else lambda _stream: {}
     session = Session(source, make, sinks, settings, {"config": ""}, tell=lambda _: None)
     processes: list[psutil.Process] = []
+    others = set(psutil.Process().children(recursive=True))  # a window of the run before may still be closing
     still = threading.Timer(0.5, lambda: [process.suspend() for process in processes])
     try:
         session.open()
-        processes += [p for p in psutil.Process().children(recursive=True) if "pellucid.viewer" in _line_of(p)]
+        mine = set(psutil.Process().children(recursive=True)) - others
+        processes += [process for process in mine if "pellucid.viewer" in _line_of(process)]
         if stopped:
             still.start()
         session.run()

@@ -12,6 +12,7 @@ A shard is called ``<its key>.partial`` until its last plane and its index are o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -72,8 +73,8 @@ class ZarrImage:
         self._told: list[list[int]] = []
         self._lock = threading.Lock()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
-        self._ended: dict[str, Shard] = {}
-        """Those that were ended before they were full."""
+        self._ended: set[str] = set()
+        """Those that were ended before they were full; what each holds is in its file alone."""
         self._full: list[str] = []
         self._synced: list[str] = []
 
@@ -170,8 +171,7 @@ class ZarrImage:
             extent[:] = map(max, extent, (at.t + 1, at.c + 1, at.z + 1))
             shard = self._shards.get(key)
             if shard is None:
-                ended = self._ended.pop(key) if key in self._ended else None
-                shard = self._shards[key] = ended or Shard(self._shard[0] * self._shard[1])
+                shard = self._shards[key] = self._again(key) if key in self._ended else self._new_shard()
             file = self._opened(key, shard)
             offset = file.append([data])
             count = file.length - offset
@@ -210,8 +210,22 @@ class ZarrImage:
         file.close()
         shard.close()
         if not shard.full:
-            self._ended[key] = shard
+            self._ended.add(key)
         self._full.append(key)
+
+    def _new_shard(self) -> Shard:
+        return Shard(self._shard[0] * self._shard[1])
+
+    def _again(self, key: str) -> Shard:
+        """Go on with a shard that was given up: behind its index, which says what it holds."""
+        shard = self._new_shard()
+        for path in (self._folder / f"{key}{_PARTIAL}", self._folder / key):
+            if (entries := read_index(path, shard.places)) is not None:
+                self._ended.discard(key)
+                shard.entries = entries
+                shard.end = path.stat().st_size
+                return shard
+        raise OSError(errno.EIO, "the index of a shard is gone, or torn", str(path))
 
     def _opened_for_index(self, key: str, shard: Shard) -> Growing:
         return shard.file or self._disk.grow(self._folder / f"{key}{_PARTIAL}", at=shard.end)
@@ -262,6 +276,7 @@ class ZarrImage:
             for key in list(self._shards):
                 self._end(key)
             names, self._synced, self._full = [*self._synced, *self._full], [], []
+            self._ended.clear()
         if names:
             self._disk.commit()
             self._name(names)
@@ -411,19 +426,17 @@ class ZarrImage:
             shard.add(inner, where.offset, where.nbytes)
         if final.is_file():
             if read_index(final, shard.places) == shard.entries:
-                shard.end = final.stat().st_size
                 if not shard.full:
-                    self._ended[key] = shard
+                    self._ended.add(key)
                 return
             if not partial.exists():
                 self._disk.rename(final, partial)
         # Bytes that nobody knows stay where they are, before the index: a reader goes by that.
         file = self._disk.grow(partial, at=partial.stat().st_size)
         file.append([shard.index()])
-        shard.end = file.length
         file.close()
         if not shard.full:
-            self._ended[key] = shard
+            self._ended.add(key)
         self._full.append(key)
 
 
