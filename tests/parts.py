@@ -72,7 +72,7 @@ class Counting:
             return None
         slot = self._slots[camera].popleft()
         now = now_ns()
-        slot.planes["raw"].fill(self._next + 1)
+        slot.planes["raw"].fill(1 + self._next % 200)
         slot.info = FrameInfo(self._next, camera, camera_number=self._next, camera_ns=now, received_ns=now_ns())
         self._next += 1
         return slot
@@ -89,7 +89,7 @@ class Counting:
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Changing:
-    """Frames of one kind after another; pixels are the frame's number and one.
+    """Frames of one kind after another; pixels are the frame's number and one (from 200 on again from 1).
 
     Each step is ``[camera, channel, height, width, dtype, frames]``, ``"rgb"`` for a colour picture. Streams are
     told when their first frame is there, but for those of the first step.
@@ -149,7 +149,7 @@ class Changing:
             time.sleep(0.001)
             return None
         slot = self._slots[at].popleft()
-        slot.planes["raw"].fill(self._next + 1)
+        slot.planes["raw"].fill(1 + self._next % 200)
         if spec.is_colour:
             slot.planes["raw"][1] += 50
         slot.info = FrameInfo(self._next, at, camera_number=self._next, camera_ns=now_ns(), received_ns=now_ns())
@@ -220,7 +220,7 @@ class Experiment:
             time.sleep(0.001)
             return None
         slot = self._slots[channel].popleft()
-        slot.planes["raw"].fill(self._next + 1)
+        slot.planes["raw"].fill(1 + self._next % 200)
         slot.info = FrameInfo(
             self._next, channel, camera_number=self._next, camera_ns=now_ns(), received_ns=now_ns(), axes=axes
         )

@@ -251,8 +251,8 @@ class Window:
     # ---------------------------------------------------------------- the end
 
     def finish(self) -> None:
-        """Wait shortly for the last frame to be drawn."""
-        deadline = now_ns() + 500_000_000
+        """Wait a little for the last frame to be drawn."""
+        deadline = now_ns() + 2_000_000_000  # a busy computer is half a second behind
         while self._active and self._link is not None and self._link.waits and now_ns() < deadline:
             self._over.wait(0.02)
 
