@@ -17,7 +17,7 @@ pytestmark = pytest.mark.screen
 @pytest.mark.parametrize(("windows", "stopped"), [(1, False), (1, True)])
 def test_a_window_costs_no_frame(windows, stopped, screen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = display._record(64, 20.0, 2.5, windows, stopped=stopped)
+    run = display._record(64, 20.0, 2.0, windows, stopped=stopped)
     assert run["frames"] > 20
     assert run["not on the disk"] == run["unaccounted"] == 0
     if not stopped:

@@ -21,6 +21,6 @@ def yield_to_the_camera() -> None:
 
     Called with the first picture on the screen: until then it is the user who waits.
     """
-    below = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5
+    below = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
     with contextlib.suppress(psutil.Error, OSError):
         psutil.Process().nice(below)
