@@ -10,6 +10,8 @@ import psutil
 
 __all__ = ["few_threads", "yield_to_the_camera"]
 
+_NICE = 10
+
 
 def few_threads() -> None:
     """Draw with half of the cores where there is no GPU: Mesa's llvmpipe takes all. Before anything is drawn."""
@@ -21,6 +23,13 @@ def yield_to_the_camera() -> None:
 
     Called with the first picture on the screen: until then it is the user who waits.
     """
-    below = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
     with contextlib.suppress(psutil.Error, OSError):
-        psutil.Process().nice(below)
+        if sys.platform == "win32":
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            return
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    if sys.platform == "linux":
+        # There niceness is each thread's own, and what draws (llvmpipe, Qt, OpenGL) began its threads before.
+        for thread in psutil.Process().threads():
+            with contextlib.suppress(OSError):  # it has ended in the meantime
+                os.setpriority(os.PRIO_PROCESS, thread.id, _NICE)
